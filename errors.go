@@ -1,0 +1,133 @@
+package liveness
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+)
+
+// The reasons for an end that the peer or the path caused. They are what
+// [Conn.Err], the callbacks of [Conn.OnDisconnect], [context.Cause] and [Check]
+// report, always inside a *[net.OpError] and beside the system's errno, so test
+// for them with [errors.Is]. The end that our own Close makes is [net.ErrClosed],
+// and what cannot be done on a system or a connection is [errors.ErrUnsupported].
+//
+// Timeout reports true for ErrPeerLost, ErrPeerStalled and ErrPeerIdle, and false
+// for the other two. None of them is temporary, and none matches
+// [os.ErrDeadlineExceeded], which is the user's own deadline and no end at all.
+//
+// Unless a Read or a Write brought the errno along, it is derived: asking the
+// socket for it would take it away from the application.
+var (
+	// ErrPeerClosed is the FIN of the peer: it closed in order, or finished
+	// sending (see [Config.AllowHalfClose]). It also matches io.EOF.
+	ErrPeerClosed error = &reason{text: "peer closed the connection"}
+
+	// ErrPeerReset is a RST: the peer, or something on the path in its name,
+	// reset the connection.
+	ErrPeerReset error = &reason{text: "peer reset the connection"}
+
+	// ErrPeerLost is a peer whose host gave no sign of life in time, or to which
+	// there is no route.
+	ErrPeerLost error = &reason{text: "peer lost", timeout: true}
+
+	// ErrPeerStalled is a peer whose host answers while its program took no data
+	// for [Config.StallTimeout].
+	ErrPeerStalled error = &reason{text: "peer stalled", timeout: true}
+
+	// ErrPeerIdle is a peer that could have sent and sent nothing for
+	// [Config.ReadIdleTimeout].
+	ErrPeerIdle error = &reason{text: "peer idle", timeout: true}
+)
+
+// opWatch is the Op of every net.OpError that is the library's own.
+const opWatch = "watch"
+
+// A reason is one of the sentinels above.
+type reason struct {
+	text    string
+	timeout bool
+}
+
+func (r *reason) Error() string   { return r.text }
+func (r *reason) Timeout() bool   { return r.timeout }
+func (r *reason) Temporary() bool { return false }
+
+// Is makes the orderly end match io.EOF, which is how a Read would tell it.
+func (r *reason) Is(target error) bool {
+	return target == io.EOF && error(r) == ErrPeerClosed
+}
+
+// A cause joins a reason with the errno behind it and the evidence for it. It is
+// the Err of the net.OpError that users see.
+type cause struct {
+	reason   error         // a sentinel, or net.ErrClosed
+	err      error         // what the system said: a syscall.Errno, or what Read or Write of a connection without a socket returned; may be nil
+	evidence func() string // puts the evidence into words when somebody prints it; may be nil
+}
+
+func (c *cause) Error() string {
+	s := c.reason.Error()
+	if c.evidence != nil {
+		if e := c.evidence(); e != "" {
+			s += ": " + e
+		}
+	}
+	if c.err != nil {
+		s += ": " + c.err.Error()
+	}
+	return s
+}
+
+func (c *cause) Unwrap() []error {
+	if c.err == nil {
+		return []error{c.reason}
+	}
+	return []error{c.reason, c.err}
+}
+
+// Timeout and Temporary come from the reason alone: ETIMEDOUT says of itself
+// that it is temporary, and a loop that believes it would never end.
+func (c *cause) Timeout() bool {
+	t, ok := c.reason.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+func (c *cause) Temporary() bool { return false }
+
+var (
+	errNilConn  = errors.New("liveness: nil connection")
+	errWrapped  = errors.New("the connection is wrapped already")
+	errNoStream = fmt.Errorf("not a stream socket: %w", errors.ErrUnsupported)
+	errNoSocket = fmt.Errorf("no socket to look at on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+)
+
+// opError puts err where users of package net look for it.
+func opError(op string, conn net.Conn, err error) *net.OpError {
+	e := &net.OpError{Op: op, Source: conn.LocalAddr(), Addr: conn.RemoteAddr(), Err: err}
+	if e.Source != nil {
+		e.Net = e.Source.Network()
+	}
+	return e
+}
+
+// reasonOf says which end an errno speaks of, once the kernel has said that the
+// connection is over.
+func reasonOf(errno error) error {
+	if isLost(errno) {
+		return ErrPeerLost
+	}
+	return ErrPeerReset
+}
+
+// isDeadline reports whether err is a deadline that the user set. It is no sign
+// of anything; the kernel's own ETIMEDOUT, which is one, does not match.
+func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// badConfig is the error of Wrap for a Config that cannot be kept.
+func badConfig(field, format string, args ...any) error {
+	return fmt.Errorf("Config.%s: %w", field, fmt.Errorf(format, args...))
+}

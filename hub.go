@@ -1,0 +1,199 @@
+package liveness
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"weak"
+
+	"github.com/go-liveness/liveness/internal/poller"
+)
+
+// A hub is what the watched connections of a process share. It starts with the
+// first of them and stops a second after the last, so that a server with a
+// connection now and then does not start it for each.
+type hub struct {
+	mu     sync.Mutex        // guards the fields below; held across a system call only to start and to stop
+	tokens map[uint64]*token // by id; nil while stopped
+	lastID uint64            // never restarts: an id is used once in the life of the process, so what comes late finds nobody
+	poller *poller.Poller    // nil while stopped
+	idle   *time.Timer       // calls stop; armed while tokens is empty
+}
+
+var theHub hub
+
+// linger is how long the hub outlives its last connection.
+const linger = time.Second
+
+// A token stands for a watched Conn in the hub. By itself it keeps neither the
+// Conn nor its socket from being freed.
+type token struct {
+	id      uint64               // set once, under hub.mu
+	fd      uintptr              // likewise; only to be compared, for it may have been closed and used again
+	foreign bool                 // the wrapped connection is not package net's: its methods may block
+	conn    weak.Pointer[Conn]   // nil once nobody can reach the Conn
+	pinned  atomic.Pointer[Conn] // the same Conn, while it owes somebody a call; see Conn.pin
+}
+
+// watch registers c, whose socket is s and belongs to owner.
+func (h *hub) watch(c *Conn, s *socket, owner net.Conn) error {
+	t := &token{conn: weak.Make(c)}
+	switch owner.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		t.foreign = true
+	}
+	c.mu.Lock()
+	c.watch = t
+	c.pin()
+	c.mu.Unlock()
+	var err error
+	if cerr := s.raw.Control(func(fd uintptr) { err = h.add(t, fd) }); cerr != nil {
+		return cerr
+	}
+	if err == nil {
+		// For a Conn that nobody closes; after Close there is nothing left to forget.
+		runtime.AddCleanup(c, forget, t)
+	}
+	return err
+}
+
+// add registers t for fd, which is held open meanwhile.
+func (h *hub) add(t *token, fd uintptr) error {
+	h.mu.Lock()
+	if err := h.start(); err != nil {
+		h.mu.Unlock()
+		return err
+	}
+	// The token is known before its socket is, so that no event is lost.
+	h.lastID++
+	t.id, t.fd = h.lastID, fd
+	h.tokens[t.id] = t
+	p := h.poller
+	h.mu.Unlock()
+
+	err := p.Add(fd, t.id)
+	if errors.Is(err, fs.ErrExist) {
+		if h.watched(fd, t) {
+			err = errWrapped
+		} else {
+			// The Conn that was watched here was forgotten, the connection in it not.
+			err = p.Replace(fd, t.id)
+		}
+	}
+	if err != nil {
+		h.forget(t)
+	}
+	return err
+}
+
+// watched reports whether a Conn that somebody still has, other than that of t, is
+// registered for fd.
+func (h *hub) watched(fd uintptr, t *token) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, other := range h.tokens {
+		if other != t && other.fd == fd && other.conn.Value() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// unwatch ends the watch before the descriptor is closed: a duplicate of it would
+// keep the registration, and go on reporting.
+func (h *hub) unwatch(t *token, raw syscall.RawConn) {
+	h.mu.Lock()
+	p := h.poller // it does not stop while t is registered
+	h.mu.Unlock()
+	// If somebody has closed the descriptor already, the kernel did the same.
+	_ = raw.Control(func(fd uintptr) { p.Remove(fd, t.id) })
+	h.forget(t)
+}
+
+func forget(t *token) { theHub.forget(t) }
+
+// forget drops t. The second time does nothing.
+func (h *hub) forget(t *token) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens[t.id] != t {
+		return
+	}
+	delete(h.tokens, t.id)
+	if len(h.tokens) > 0 {
+		return
+	}
+	if h.idle == nil {
+		h.idle = time.AfterFunc(linger, h.stop)
+	} else {
+		h.idle.Reset(linger)
+	}
+}
+
+// start makes sure that the hub runs; mu is held.
+func (h *hub) start() error {
+	if h.idle != nil {
+		h.idle.Stop()
+	}
+	if h.poller != nil {
+		return nil
+	}
+	p, err := poller.New()
+	if err != nil {
+		return err
+	}
+	h.poller, h.tokens = p, make(map[uint64]*token)
+	go h.run(p)
+	return nil
+}
+
+// stop ends the hub, unless somebody came back while the timer was on its way.
+func (h *hub) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.poller != nil && len(h.tokens) == 0 {
+		h.poller.Close()
+		h.poller, h.tokens = nil, nil
+	}
+}
+
+// run hands out the events of p until p is closed.
+func (h *hub) run(p *poller.Poller) {
+	var told []*token
+	for {
+		ids, err := p.Wait()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		for _, id := range ids {
+			if t := h.tokens[id]; t != nil {
+				told = append(told, t)
+			}
+		}
+		h.mu.Unlock()
+		for _, t := range told {
+			t.notice()
+		}
+		clear(told) // or it would keep what was pinned
+		told = told[:0]
+	}
+}
+
+// notice passes an event on. It is a hint, and one look decides.
+func (t *token) notice() {
+	c := t.conn.Value()
+	switch {
+	case c == nil || c.end.Load() != nil:
+	case t.foreign:
+		go c.look(nil)
+	default:
+		c.look(nil)
+	}
+}

@@ -1,0 +1,32 @@
+// Package poller tells which of many sockets may have ended, without a goroutine
+// or a thread for each, and without waking up for their data.
+//
+// One file per mechanism defines the type Poller with these methods:
+//
+//	New() (*Poller, error)
+//		Starts with nothing watched. An error that wraps errors.ErrUnsupported
+//		means that this system has no mechanism.
+//	(*Poller) Add(fd uintptr, id uint64) error
+//		Watches the socket fd under the name id, which the caller never uses
+//		again. A socket that has already ended is reported. Call it while fd
+//		cannot be closed, as inside syscall.RawConn.Control. An error that
+//		matches fs.ErrExist means that the same socket is watched already.
+//	(*Poller) Replace(fd uintptr, id uint64) error
+//		As Add, for a socket that is watched already, under another name.
+//	(*Poller) Remove(fd uintptr, id uint64)
+//		Ends the watch of that id and of no other. Call it while fd cannot be
+//		closed. An id that is not watched is no error. The kernel forgets a
+//		socket by itself when its last descriptor is closed.
+//	(*Poller) Wait() ([]uint64, error)
+//		Blocks until something happened and returns the names it happened to,
+//		in memory that the next Wait uses again. A name is a hint: it may come late, twice, or for a socket
+//		that is fine. Each FIN, and each RST or time-out, that arrives after Add
+//		is reported at least once, behind unread data too; data alone is not
+//		reported. Only one goroutine may be in Wait. It returns
+//		os.ErrClosed after Close.
+//	(*Poller) Close() error
+//		Ends all watches and wakes Wait.
+//
+// Add, Replace, Remove and Close may be called by several goroutines at once and
+// while another is in Wait. None of them blocks.
+package poller

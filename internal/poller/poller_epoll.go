@@ -1,0 +1,121 @@
+//go:build linux
+
+package poller
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The watch asks for EPOLLRDHUP alone, edge-triggered: data wakes nobody, a FIN
+// wakes once, and a RST after it wakes once more, because EPOLLERR and EPOLLHUP
+// are in every mask (fs/eventpoll.c). One-shot would hide that RST, and
+// level-triggered would report the FIN for ever.
+const mask = unix.EPOLLRDHUP | unix.EPOLLET
+
+// batch is how many events one epoll_wait fetches.
+const batch = 128
+
+// A Poller is an epoll descriptor that is itself parked in the poller of the Go
+// runtime, so that waiting costs neither a thread nor a tick.
+type Poller struct {
+	file *os.File        // owns the epoll descriptor
+	raw  syscall.RawConn // of file: its Control keeps the descriptor open while we use it
+
+	// Only the goroutine in Wait touches these.
+	events [batch]unix.EpollEvent
+	ids    [batch]uint64
+	n      int                // how many of events are filled
+	err    error              // of the last epoll_wait
+	fetch  func(uintptr) bool // p.fetchEvents, bound once
+}
+
+// New makes a Poller; it takes one descriptor.
+func New() (*Poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// The runtime polls only descriptors that are non-blocking. epoll_wait itself
+	// never blocks here, whatever the flag says.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	p := &Poller{file: os.NewFile(uintptr(fd), "epoll")}
+	p.fetch = p.fetchEvents
+	if p.raw, err = p.file.SyscallConn(); err != nil {
+		p.file.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Add registers fd.
+func (p *Poller) Add(fd uintptr, id uint64) error { return p.control(unix.EPOLL_CTL_ADD, fd, id) }
+
+// Replace gives the registration of fd another name.
+func (p *Poller) Replace(fd uintptr, id uint64) error { return p.control(unix.EPOLL_CTL_MOD, fd, id) }
+
+// Remove deletes the registration of fd. The caller holds fd open, so the
+// registration is its own. ENOENT means that there is none.
+func (p *Poller) Remove(fd uintptr, id uint64) { _ = p.control(unix.EPOLL_CTL_DEL, fd, id) }
+
+func (p *Poller) control(op int, fd uintptr, id uint64) error {
+	// The id travels in the 64 bits that the kernel hands back; x/sys splits them.
+	event := unix.EpollEvent{Events: mask, Fd: int32(id), Pad: int32(id >> 32)}
+	var err error
+	if cerr := p.raw.Control(func(epfd uintptr) {
+		err = unix.EpollCtl(int(epfd), op, int(fd), &event)
+	}); cerr != nil {
+		return cerr
+	}
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// Wait implements the contract of the package.
+func (p *Poller) Wait() ([]uint64, error) {
+	for {
+		p.n, p.err = 0, nil
+		if err := p.raw.Read(p.fetch); err != nil {
+			if errors.Is(err, os.ErrClosed) {
+				return nil, os.ErrClosed
+			}
+			return nil, err
+		}
+		if p.err != nil {
+			return nil, fmt.Errorf("epoll_wait: %w", p.err)
+		}
+		n := 0
+		for _, e := range p.events[:p.n] {
+			// EPOLLERR alone is no end, which always raises EPOLLHUP too (tcp_poll):
+			// it is a time stamp or a zero-copy completion in the error queue, or an
+			// ICMP error on a socket that asked for them.
+			if e.Events&(unix.EPOLLHUP|unix.EPOLLRDHUP) != 0 {
+				p.ids[n] = uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
+				n++
+			}
+		}
+		if n > 0 {
+			return p.ids[:n], nil
+		}
+	}
+}
+
+// fetchEvents returns false when there is nothing to fetch, which parks the
+// goroutine until the runtime sees the epoll descriptor become readable again.
+func (p *Poller) fetchEvents(epfd uintptr) bool {
+	for {
+		p.n, p.err = unix.EpollWait(int(epfd), p.events[:], 0)
+		if p.err != unix.EINTR {
+			return p.n != 0 || p.err != nil
+		}
+	}
+}
+
+// Close wakes Wait and gives the descriptor back.
+func (p *Poller) Close() error { return p.file.Close() }

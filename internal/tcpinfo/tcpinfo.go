@@ -1,0 +1,58 @@
+// Package tcpinfo reads what the kernel knows of a TCP connection, without a
+// trace: no byte, no lock of package net, no pending socket error.
+//
+// Get is per system. It must be called while fd cannot be closed, as inside
+// syscall.RawConn.Control, and it does not block for longer than the kernel holds
+// the socket's lock.
+package tcpinfo
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrShort means that the kernel, or what poses as one, told less than the caller
+// needs: emulators are known to return the state and nothing else, or zeros.
+var ErrShort = errors.New("TCP_INFO is too short")
+
+// A State is a state of RFC 9293 as far as liveness cares.
+type State uint8
+
+const (
+	// Unknown is a state that the system did not tell.
+	Unknown State = iota
+	// Open has seen no FIN of the peer: SYN-RECEIVED, ESTABLISHED, FIN-WAIT-1 and
+	// FIN-WAIT-2.
+	Open
+	// CloseWait has the peer's FIN, and we may still send.
+	CloseWait
+	// Finishing has the peer's FIN and sent ours: CLOSING, LAST-ACK, TIME-WAIT.
+	Finishing
+	// Closed is over, one way or the other.
+	Closed
+)
+
+// Info is the evidence. Ages are measured by the kernel, from its own clock.
+type Info struct {
+	State State
+	Full  bool // whether anything but State was told
+
+	SinceData time.Duration // age of the last data received
+	SinceAck  time.Duration // age of the last acknowledgement received
+	RTT       time.Duration // smoothed round-trip time
+	RTO       time.Duration // retransmission time-out now in force, back-off included
+
+	Retransmits int // retransmission time-outs in a row without progress
+	Probes      int // keep-alive and window probes in a row without an answer
+	Backoff     int // how often the retransmission or window-probe timer doubled
+
+	InFlight int   // segments sent and not acknowledged
+	Unsent   int64 // bytes written that were not sent yet
+	Acked    int64 // bytes acknowledged since the connection began
+
+	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
+	OurWindow  int64 // bytes that we let the peer send; -1 where it is not told
+}
+
+// Silence is the time since anything was heard from the peer's host.
+func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }

@@ -1,0 +1,90 @@
+package tcpinfo
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Linux numbers the states in its own order (include/net/tcp_states.h).
+var states = [...]State{
+	1: Open, 3: Open, 4: Open, 5: Open, // ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2
+	8: CloseWait,
+	6: Finishing, 9: Finishing, 11: Finishing, // TIME_WAIT, LAST_ACK, CLOSING
+	7: Closed,
+	// A request socket that was accepted before its handshake was complete.
+	12: Open,
+}
+
+func state(n uint8) State {
+	if int(n) < len(states) {
+		return states[n]
+	}
+	return Unknown
+}
+
+// GetState asks for the state alone: the first byte of struct tcp_info. The
+// kernel copies as much as fits (do_tcp_getsockopt in net/ipv4/tcp.c).
+func GetState(fd uintptr) (State, error) {
+	var buf [8]uint8
+	n, err := getsockopt(fd, unsafe.Pointer(&buf), uint32(len(buf)))
+	if err != nil {
+		return Unknown, err
+	}
+	if n == 0 || state(buf[0]) == Unknown {
+		return Unknown, ErrShort
+	}
+	return state(buf[0]), nil
+}
+
+// Get fills info. The length that comes back decides what it holds: an older
+// kernel knows fewer fields, an emulator may know only the state.
+func Get(fd uintptr, info *Info) error {
+	var raw unix.TCPInfo
+	n, err := getsockopt(fd, unsafe.Pointer(&raw), unix.SizeofTCPInfo)
+	if err != nil {
+		return err
+	}
+	*info = Info{State: state(raw.State), PeerWindow: -1, OurWindow: -1}
+	if n == 0 || info.State == Unknown {
+		return ErrShort
+	}
+	// Linux 2.6.12 already had the fields up to here.
+	if n < uint32(unsafe.Offsetof(raw.Total_retrans)) {
+		return nil
+	}
+	info.Full = true
+	info.SinceData = time.Duration(raw.Last_data_recv) * time.Millisecond
+	info.SinceAck = time.Duration(raw.Last_ack_recv) * time.Millisecond
+	info.RTT = time.Duration(raw.Rtt) * time.Microsecond
+	info.RTO = time.Duration(raw.Rto) * time.Microsecond
+	info.Retransmits = int(raw.Retransmits)
+	info.Probes = int(raw.Probes)
+	info.Backoff = int(raw.Backoff)
+	info.InFlight = int(raw.Unacked)
+	if n >= uint32(unsafe.Offsetof(raw.Bytes_received)) {
+		info.Acked = int64(raw.Bytes_acked)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Min_rtt)) {
+		info.Unsent = int64(raw.Notsent_bytes)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Snd_wnd)+unsafe.Sizeof(raw.Snd_wnd)) {
+		info.PeerWindow = int64(raw.Snd_wnd)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Rcv_wnd)+unsafe.Sizeof(raw.Rcv_wnd)) {
+		info.OurWindow = int64(raw.Rcv_wnd)
+	}
+	return nil
+}
+
+// getsockopt returns the length that the kernel filled, which the functions of
+// x/sys hide.
+func getsockopt(fd uintptr, p unsafe.Pointer, size uint32) (uint32, error) {
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(p), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return size, nil
+}

@@ -1,0 +1,82 @@
+package liveness
+
+import "net"
+
+// A Listener wraps each connection that another listener accepts. It is made by
+// [NewListener], and accept loops stay as they are.
+//
+// Multiple goroutines may invoke methods on a Listener simultaneously.
+type Listener struct {
+	inner net.Listener
+	cfg   Config
+	err   error // why no connection can ever be accepted
+}
+
+// NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn,
+// for each connection of inner, made by [Wrap] with cfg. A nil cfg is the zero
+// Config.
+//
+// Listen with it beneath TLS, tls.NewListener(liveness.NewListener(l, cfg), config),
+// and beneath anything else that hides the socket, such as a limiting listener.
+//
+// A cfg that no connection can keep is an error of the first Accept, before
+// anybody is accepted, and of every other; it is not temporary.
+func NewListener(inner net.Listener, cfg *Config) *Listener {
+	l := &Listener{inner: inner}
+	if cfg != nil {
+		l.cfg = *cfg
+	}
+	l.err = l.cfg.check()
+	if _, ok := inner.(*Listener); ok {
+		l.err = errWrapped
+	}
+	return l
+}
+
+// Accept waits for the next connection and returns it as a *[Conn]. It returns the
+// errors of the inner listener as they are.
+//
+// A connection that cannot be watched is closed, and Accept goes on to the next.
+// Only if the system is out of what a watch needs does it return, after closing
+// the connection, an error whose Temporary method reports true, so that an accept
+// loop waits as it does when descriptors run out. Unlike then, that one peer is
+// lost.
+func (l *Listener) Accept() (net.Conn, error) {
+	for l.err == nil {
+		conn, err := l.inner.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c, err := Wrap(conn, &l.cfg)
+		if err == nil {
+			return c, nil
+		}
+		conn.Close()
+		if noResources(err) {
+			return nil, l.opError(temporary{err})
+		}
+	}
+	return nil, l.opError(l.err)
+}
+
+// Close closes the inner listener, which unblocks Accept. The connections that
+// were accepted live on, watched.
+func (l *Listener) Close() error { return l.inner.Close() }
+
+// Addr returns the address of the inner listener.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// NetListener returns the listener that was wrapped: for its deadlines, its File,
+// and whatever else only its type has.
+func (l *Listener) NetListener() net.Listener { return l.inner }
+
+func (l *Listener) opError(err error) error {
+	addr := l.inner.Addr()
+	return &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: err}
+}
+
+// temporary marks an error that an accept loop should wait out.
+type temporary struct{ error }
+
+func (temporary) Temporary() bool { return true }
+func (t temporary) Unwrap() error { return t.error }

@@ -1,0 +1,492 @@
+// Package liveness tells a server at once, and why, that the peer of a connection
+// is gone.
+//
+// Wrap a connection, or the listener that accepts it, and keep everything else:
+//
+//	conn, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: time.Minute})
+//	...
+//	conn.OnDisconnect(func(err error) {
+//		if errors.Is(err, net.ErrClosed) {
+//			return // we closed it ourselves
+//		}
+//		log.Print(err) // watch tcp 10.0.0.1:80->10.0.0.2:3345: peer reset the connection: …
+//	})
+//	ctx, cancel := conn.Context(context.Background()) // for the work done in the peer's name
+//	defer cancel()
+//
+// [Conn.Err], [Conn.Done], [Conn.OnDisconnect] and [Conn.Context] tell of the end
+// when it happens; [Conn.Alive], [Conn.Status] and [Check] ask the kernel now.
+// [NewListener] and [ConnContext] bring all of that to accept loops and HTTP
+// servers that stay as they are.
+//
+// The library only watches: it reads nothing, sets no deadline, takes no lock of
+// the connection, blocks nowhere and never closes. With a goroutine parked in Read
+// and another in Write every method still answers. A connection that is only
+// watched costs no goroutine, no timer and no wake-up: one epoll descriptor serves
+// the process, from the first watched socket until a second after the last.
+//
+// # What ends a connection
+//
+// A FIN ([ErrPeerClosed]), a RST ([ErrPeerReset]), the kernel's own time-outs and a
+// missing route ([ErrPeerLost]), and our own Close ([net.ErrClosed]). They are seen
+// behind unread data, under TLS, and with nobody reading. A FIN does not say
+// whether the peer closed or only finished sending; see [Config.AllowHalfClose].
+//
+// No end are: a deadline of ours, unread or pipelined bytes, TLS session tickets,
+// ICMP errors that the kernel rides out, events in the error queue, our own
+// CloseRead and CloseWrite, a closed receive window, and an error on the other side
+// of a copy.
+//
+// # What cannot be seen
+//
+//   - A FIN or RST that did not arrive: behind a full receive buffer that we do not
+//     drain, or behind a lost segment. A peer that closes behind more data than our
+//     buffer takes is seen when we read on, or when its kernel gives up.
+//   - A peer that vanishes without a word, unless PeerTimeout is set or the socket's
+//     own timers run; and one behind a proxy that answers in its name.
+//   - On MPTCP, the loss of the last path for a further minute (the sysctl
+//     net.mptcp.close_timeout), and any end after our own shutdown of both
+//     directions; so on AF_UNIX, where our own CloseRead moreover must be called on
+//     the Conn: made elsewhere, it looks like the peer's CloseWrite.
+//   - A wrapped connection that is closed behind our back, by the Close of the
+//     original, until the next look, Read or Write.
+//   - The end of our own side while a duplicate of the descriptor, from
+//     (*net.TCPConn).File or a fork, keeps the connection open for the peer.
+//   - With AllowHalfClose, a peer that closed both directions, until we write or the
+//     keep-alive of the socket asks.
+//
+// # Systems
+//
+// On Linux the events come from epoll (EPOLLRDHUP), and a look is poll(2) and, only
+// if that shows something, the state in TCP_INFO. Neither takes the socket's
+// pending error, which a recv with MSG_PEEK or getsockopt SO_ERROR would: the
+// application would then read a clean end of file from a stream that was cut off.
+//
+// On other Unix systems there is the look alone so far, by MSG_PEEK, and on the
+// rest what Read, Write and Close show; [Conn.Status] then says [Unknown].
+//
+// Connections without a socket, such as net.Pipe, show what Read, Write and Close
+// show. They share nothing with others and start nothing, so they work inside a
+// testing/synctest bubble; sockets in a bubble are not supported, by Go either.
+package liveness
+
+import (
+	"context"
+	"errors"
+	"net"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A Config says what to watch for. Nil and the zero value watch and change
+// nothing on the connection. It is copied on entry.
+type Config struct {
+	// PeerTimeout is the time within which a peer that vanished without a word is
+	// reported as ErrPeerLost. 0 leaves the socket's own timers alone.
+	PeerTimeout time.Duration
+
+	// KeepAlive tunes the keep-alive probes. With Enable set it replaces the tuning
+	// that PeerTimeout would derive, and its fields mean what they mean to
+	// [net.TCPConn.SetKeepAliveConfig]. Without Enable it must be zero.
+	KeepAlive net.KeepAliveConfig
+
+	// StallTimeout is the time after which a peer that takes no data, although its
+	// host answers, is reported as ErrPeerStalled. 0 is never.
+	StallTimeout time.Duration
+
+	// ReadIdleTimeout is the time after which a peer that could send and sends
+	// nothing is reported as ErrPeerIdle. A long download is silence too. 0 is
+	// never.
+	ReadIdleTimeout time.Duration
+
+	// AllowHalfClose says that the peer's FIN alone is not the end: it may have
+	// finished sending and still be reading. The state is then HalfClosed, and the
+	// end comes with a RST, a time-out, our own Close, or when our own CloseWrite
+	// is done too. Without it a FIN is the end, which is right for most servers and
+	// for pools.
+	AllowHalfClose bool
+
+	// OnDisconnect, if not nil, is called once for each connection, whatever ended
+	// it, our own Close included, with what Err returns from then on. It runs in
+	// a goroutine of its own, and may do so before Wrap or Accept have returned.
+	// The connection is not closed for it: to close is the caller's part.
+	OnDisconnect func(*Conn, error)
+}
+
+// Wrap watches conn from now on, and returns a connection to use in its place. A
+// nil cfg is the zero Config. Wrap does not block, and takes over the ownership of
+// conn only when it succeeds: closing the Conn then closes conn.
+//
+// The socket is looked for in conn and then beneath it by NetConn, as under a
+// *[crypto/tls.Conn]; wrap beneath TLS rather than above where you can, so that
+// [From] finds the Conn from the *tls.Conn. A connection in which no socket is
+// found, such as a net.Pipe or a wrapper without SyscallConn and NetConn, is
+// accepted with the state [Unknown].
+//
+// A connection that its peer has ended already is a success, and reported at once.
+// Wrap fails only if it cannot do what cfg asks for; then conn is unchanged and
+// still the caller's. The error is a *[net.OpError] and wraps
+//
+//   - [net.ErrClosed] if conn was closed by us,
+//   - [errors.ErrUnsupported] for a packet socket, or what this connection or
+//     system cannot do; it names the field of cfg.
+//
+// A connection must be watched once. If [From] finds a Conn already, Wrap(conn,
+// nil) returns conn itself if it is a *Conn; anything else is an error, and so is
+// to wrap one bare connection twice.
+func Wrap(conn net.Conn, cfg *Config) (*Conn, error) {
+	if isNil(conn) {
+		return nil, errNilConn
+	}
+	if c, ok := From(conn); ok {
+		if net.Conn(c) == conn && cfg == nil {
+			return c, nil
+		}
+		return nil, opError(opWatch, conn, errWrapped)
+	}
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	c, err := newConn(conn, cfg)
+	if err != nil {
+		return nil, opError(opWatch, conn, err)
+	}
+	return c, nil
+}
+
+// From finds the *Conn at or beneath conn, following NetConn as far as it leads.
+func From(conn net.Conn) (*Conn, bool) {
+	for range maxDepth {
+		if c, ok := conn.(*Conn); ok {
+			return c, c != nil
+		}
+		if conn = beneath(conn); conn == nil {
+			break
+		}
+	}
+	return nil, false
+}
+
+// maxDepth bounds the search beneath a connection: a NetConn that returns its
+// own receiver must not hang us.
+const maxDepth = 32
+
+func beneath(conn net.Conn) net.Conn {
+	if u, ok := conn.(interface{ NetConn() net.Conn }); ok && !isNil(conn) {
+		return u.NetConn()
+	}
+	return nil
+}
+
+// findRawConn finds the socket at or beneath conn, and the connection that it is
+// the socket of. Both are nil if there is none.
+func findRawConn(conn net.Conn) (syscall.RawConn, net.Conn) {
+	for range maxDepth {
+		if s, ok := conn.(syscall.Conn); ok {
+			if raw, err := s.SyscallConn(); err == nil {
+				return raw, conn
+			}
+		}
+		if conn = beneath(conn); conn == nil {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// isNil sees a nil pointer in the interface too, which package net would meet
+// with EINVAL and other packages with a panic.
+func isNil(conn net.Conn) bool {
+	if conn == nil {
+		return true
+	}
+	v := reflect.ValueOf(conn)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// A Conn is a connection that knows whether its peer is still there. It is used
+// in place of the connection that [Wrap] was given, and is as good: Read and Write
+// return what that one returns, and ReadFrom, WriteTo, CloseRead, CloseWrite and
+// SyscallConn are kept, with splice and sendfile. What a wrapper cannot keep are
+// assertions to *[net.TCPConn] itself and what only that type has: SetLinger,
+// SetNoDelay, SetKeepAlive, File. Reach those through NetConn; net.Buffers
+// through WriteBuffers.
+//
+// Multiple goroutines may invoke methods on a Conn simultaneously.
+//
+// A Conn that is forgotten without Close is freed and its socket closed, as without
+// us. But while it owes somebody a call it is kept: from OnDisconnect (in the Config
+// too), Done or Context on, until the end or until the registration is stopped.
+type Conn struct {
+	inner          net.Conn
+	kernel         kernel // what to look at
+	watch          *token // the registration with the hub; nil if there is none
+	direct         bool   // the socket is of inner itself, so an EOF of inner is the socket's
+	allowHalfClose bool
+
+	// end is nil until the end and constant from then on. It is set under mu.
+	end atomic.Pointer[ending]
+
+	mu    sync.Mutex    // guards the fields below; never held across a system call or a callback
+	done  chan struct{} // made by the first Done
+	calls callList      // who is to be told
+}
+
+// An ending is the verdict, with its evidence.
+type ending struct {
+	err    error
+	status Status
+	cutOff error // the errno if no FIN of the peer came: an EOF would then be a lie
+}
+
+func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	c := &Conn{inner: inner, allowHalfClose: cfg.AllowHalfClose}
+	if f := cfg.OnDisconnect; f != nil {
+		c.OnDisconnect(func(err error) { f(c, err) })
+	}
+	raw, owner := findRawConn(inner)
+	if raw == nil {
+		c.kernel = new(ioResults)
+		return c, nil
+	}
+	s := newSocket(raw)
+	seen := s.look(nil)
+	switch {
+	case seen.outcome == closed:
+		return nil, net.ErrClosed
+	case s.unfit == errNoSocket:
+		c.kernel = new(ioResults)
+		return c, nil
+	case s.unfit != nil:
+		return nil, s.unfit
+	}
+	c.kernel, c.direct = s, owner == inner
+	// Last, because it is the last that can fail, and nobody may be told of a Conn
+	// that was never returned.
+	if err := theHub.watch(c, s, owner); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	c.judge(seen)
+	return c, nil
+}
+
+// judge is the one entrance for evidence: an event, a look, the result of an I/O
+// method, the clock. If it is of an end, everybody is told, once.
+func (c *Conn) judge(s sight) {
+	if s.outcome <= open {
+		return
+	}
+	if why := s.verdict(c.allowHalfClose); why != nil {
+		c.finish(why, s)
+	}
+}
+
+// look asks the kernel and judges what it shows.
+func (c *Conn) look(hint error) sight {
+	s := c.kernel.look(hint)
+	c.judge(s)
+	return s
+}
+
+// finish sets Err, then closes Done, then starts the callbacks. The first cause
+// stays and later ones are ignored.
+func (c *Conn) finish(why error, s sight) {
+	e := &ending{err: opError(opWatch, c.inner, why)}
+	e.status = Status{State: Disconnected, Err: e.err, Unread: s.unread}
+	if s.outcome == aborted && !s.fin {
+		e.cutOff = s.errno
+	}
+	c.mu.Lock()
+	if c.end.Load() != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.end.Store(e)
+	if c.done != nil {
+		close(c.done)
+	}
+	calls := c.calls.takeAll()
+	c.pin()
+	c.mu.Unlock()
+	for call := calls; call != nil; call = call.next {
+		go call.f(e.err)
+	}
+}
+
+// pin keeps the Conn from being forgotten while somebody waits for its end. It is
+// called with mu held, whenever that may have changed.
+func (c *Conn) pin() {
+	if c.watch == nil {
+		return
+	}
+	if c.end.Load() == nil && (c.done != nil || !c.calls.empty()) {
+		c.watch.pinned.Store(c)
+	} else {
+		c.watch.pinned.Store(nil)
+	}
+}
+
+// Alive asks the kernel now and reports whether the connection still is one. It is
+// false exactly when Err is not nil, so what it finds is told to everybody. It
+// never blocks and allocates nothing. On Linux it costs one system call while the
+// peer is connected.
+func (c *Conn) Alive() bool {
+	if c.end.Load() == nil {
+		c.look(nil)
+	}
+	return c.end.Load() == nil
+}
+
+// Err returns nil while connected, and then the reason for the end, the same for
+// ever. It asks nobody; see Alive for that. The error is a *[net.OpError] that
+// wraps one of the reasons of this package, or net.ErrClosed for our own Close.
+func (c *Conn) Err() error {
+	if e := c.end.Load(); e != nil {
+		return e.err
+	}
+	return nil
+}
+
+// Done returns a channel that is closed at the end, when Err becomes non-nil. It
+// returns the same channel every time. From the first call on, the Conn is kept
+// until its end.
+func (c *Conn) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.end.Load() != nil {
+			close(c.done)
+		}
+		c.pin()
+	}
+	return c.done
+}
+
+// OnDisconnect arranges to call f in its own goroutine after the end, whatever
+// ended the connection, our own Close included; f is given what Err returns from
+// then on. If the connection has ended already, f is called at once, in its own
+// goroutine. Several calls are independent, and run in no particular order; one
+// that blocks delays no other. A panic in f ends the process, as in any goroutine.
+//
+// Calling the returned stop function stops the association. It returns true if
+// the call stopped f from being run. If stop returns false, either the connection
+// has ended and f has been started in its own goroutine; or f was already stopped.
+// The stop function does not wait for f to complete before returning. If the
+// caller needs to know whether f is completed, it must coordinate with f
+// explicitly.
+//
+// Until then f, and the Conn with it, is kept: stop what is for less than the
+// life of the connection. A nil f is never called.
+func (c *Conn) OnDisconnect(f func(error)) (stop func() bool) {
+	if f == nil {
+		return func() bool { return false }
+	}
+	call := &call{f: f}
+	c.mu.Lock()
+	e := c.end.Load()
+	if e == nil {
+		c.calls.add(call)
+		c.pin()
+	}
+	c.mu.Unlock()
+	if e != nil {
+		go f(e.err)
+	}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		stopped := c.calls.remove(call)
+		c.pin()
+		return stopped
+	}
+}
+
+// Context returns a copy of parent that is cancelled at the end of the
+// connection, with Err as its [context.Cause], or when parent is. Calling the
+// CancelFunc releases what it holds, so call it as soon as the work that ctx is
+// for is done.
+func (c *Conn) Context(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	stop := c.OnDisconnect(cancel)
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// Status asks the kernel now and returns the verdict with the evidence for it.
+// What it finds is told to everybody, as by Alive. After the end it returns the
+// evidence of the verdict, for ever; then, and on a connection without a socket,
+// it asks nobody. It never blocks.
+func (c *Conn) Status() Status {
+	var s sight
+	if c.end.Load() == nil {
+		s = c.look(nil)
+	}
+	if e := c.end.Load(); e != nil {
+		return e.status
+	}
+	return statusOf(s)
+}
+
+// NetConn returns the connection that was wrapped. Use it for the methods that
+// only its own type has. What is read, written or shut down through it is seen by
+// the library all the same, where the kernel shows it; but Close on it is seen
+// only at the next look, Read or Write, and leaves the Conn without an end until
+// then.
+func (c *Conn) NetConn() net.Conn { return c.inner }
+
+// A call is one registration of OnDisconnect, in a list of its Conn.
+type call struct {
+	f          func(error)
+	prev, next *call
+	listed     bool
+}
+
+// A callList is a doubly linked list, so that registering and stopping take the
+// same time however many there are. Its Conn's mu guards it.
+type callList struct{ first *call }
+
+func (l *callList) empty() bool { return l.first == nil }
+
+func (l *callList) add(c *call) {
+	c.next, c.listed = l.first, true
+	if l.first != nil {
+		l.first.prev = c
+	}
+	l.first = c
+}
+
+// remove reports whether c was in the list.
+func (l *callList) remove(c *call) bool {
+	if !c.listed {
+		return false
+	}
+	if c.prev == nil {
+		l.first = c.next
+	} else {
+		c.prev.next = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	*c = call{f: c.f}
+	return true
+}
+
+// takeAll empties the list and returns its first element.
+func (l *callList) takeAll() *call {
+	first := l.first
+	for c := first; c != nil; c = c.next {
+		c.listed = false
+	}
+	l.first = nil
+	return first
+}

@@ -1,0 +1,250 @@
+package liveness
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// An outcome is what one look at a connection shows.
+type outcome uint8
+
+const (
+	blind    outcome = iota // this system, or this connection, shows nothing
+	open                    // nothing has ended
+	finSeen                 // the peer's FIN is here, and we may still send
+	finished                // both sides have sent their FIN
+	aborted                 // over, and not by two FINs
+	closed                  // closed by us
+)
+
+// A sight is the evidence of one look, whoever took it.
+type sight struct {
+	outcome outcome
+	fin     bool  // a FIN of the peer came before the end
+	errno   error // aborted: the cause, by the system's name for it
+	unread  int   // bytes received that nobody has read; 0 while open
+}
+
+// A kernel shows how a connection is: a *socket, an *ioResults where there is
+// none, and a fake in tests.
+type kernel interface {
+	// look never blocks, allocates nothing while the connection is open, and
+	// leaves no trace. hint is what a Read or a Write of this connection has just
+	// returned, or nil.
+	look(hint error) sight
+
+	// shut remembers our own CloseRead or CloseWrite.
+	shut(read, write bool)
+}
+
+// A family says what a look may trust.
+type family uint8
+
+const (
+	familyUnasked family = iota
+	familyTCP            // the kernel tells the state
+	familyMPTCP          // TCP_INFO is a subflow's, and no evidence
+	familyStream         // AF_UNIX and other streams: no state
+	familyUnfit          // no stream of bytes, or no socket at all: socket.unfit tells
+)
+
+// A socket is the kernel's side of a connection.
+type socket struct {
+	raw    syscall.RawConn
+	family family // set by the first look, constant from then on
+	unfit  error  // why nothing can be seen here; set with familyUnfit
+
+	// What the kernel does not tell apart everywhere, kept from earlier on. They
+	// only ever go from false to true.
+	finSeen   atomic.Bool // a look has seen the peer's FIN
+	readShut  atomic.Bool // CloseRead was called here
+	writeShut atomic.Bool // CloseWrite was called here
+
+	stolen atomic.Pointer[error] // the errno that a look took from the socket, where no other look exists
+
+	slot   glance      // saves the pool for the usual single caller; guarded by inSlot
+	inSlot atomic.Bool // somebody is using slot
+}
+
+// newSocket asks nothing yet; the first look must be over before others begin.
+func newSocket(raw syscall.RawConn) *socket {
+	s := &socket{raw: raw}
+	s.slot.bind()
+	return s
+}
+
+// A glance carries one look through RawConn.Control, which keeps the descriptor
+// from being closed and reused meanwhile. Its function is bound once, because
+// binding allocates.
+type glance struct {
+	at   func(fd uintptr)
+	sock *socket
+	hint error
+	sight
+}
+
+func (g *glance) bind() {
+	g.at = func(fd uintptr) {
+		if g.sock.family == familyUnasked {
+			g.sock.family, g.sock.unfit = identify(fd)
+		}
+		if g.sock.family == familyUnfit {
+			return
+		}
+		g.sight = g.sock.lookAt(fd, g.hint)
+		if g.outcome > open {
+			g.unread = unreadAt(fd)
+		}
+	}
+}
+
+var glances = sync.Pool{New: func() any { g := new(glance); g.bind(); return g }}
+
+func (s *socket) look(hint error) sight {
+	g := &s.slot
+	if g.at == nil || !s.inSlot.CompareAndSwap(false, true) {
+		g = glances.Get().(*glance)
+	}
+	g.sock, g.hint = s, hint
+	err := s.raw.Control(g.at)
+	seen := g.sight
+	g.sock, g.hint, g.sight = nil, nil, sight{}
+	if g == &s.slot {
+		s.inSlot.Store(false)
+	} else {
+		glances.Put(g)
+	}
+	if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return sight{outcome: closed}
+		}
+		return sight{}
+	}
+	if seen.outcome == finSeen || seen.outcome == finished {
+		seen.fin = true
+	}
+	if seen.fin {
+		s.finSeen.Store(true)
+	}
+	return seen
+}
+
+func (s *socket) shut(read, write bool) {
+	if read {
+		s.readShut.Store(true)
+	}
+	if write {
+		s.writeShut.Store(true)
+	}
+}
+
+// verdict is the one decision: what a sight means, and the only place that says
+// so. Nil is no end.
+func (s sight) verdict(allowHalfClose bool) error {
+	switch s.outcome {
+	case finSeen:
+		if allowHalfClose {
+			return nil
+		}
+		return &cause{reason: ErrPeerClosed}
+	case finished:
+		return &cause{reason: ErrPeerClosed}
+	case aborted:
+		// Where a FIN alone is the end, what followed it has ended nothing.
+		if s.fin && !allowHalfClose {
+			return &cause{reason: ErrPeerClosed}
+		}
+		return &cause{reason: reasonOf(s.errno), err: s.errno}
+	case closed:
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// ioResults is the kernel of a connection without a socket: what Read, Write and
+// Close show is all there is.
+type ioResults struct {
+	finSeen, writeShut atomic.Bool // only ever go from false to true
+}
+
+func (k *ioResults) look(hint error) sight {
+	switch {
+	case hint == nil || isTimeout(hint):
+	case errors.Is(hint, net.ErrClosed):
+		return sight{outcome: closed}
+	case errors.Is(hint, io.EOF):
+		k.finSeen.Store(true)
+	case errors.Is(hint, io.ErrClosedPipe):
+		// Write on a net.Pipe whose other end was closed.
+		return sight{outcome: finished, fin: true}
+	default:
+		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: hint}
+	}
+	switch {
+	case k.finSeen.Load() && k.writeShut.Load():
+		return sight{outcome: finished, fin: true}
+	case k.finSeen.Load():
+		return sight{outcome: finSeen, fin: true}
+	}
+	return sight{}
+}
+
+func (k *ioResults) shut(_, write bool) {
+	if write {
+		k.writeShut.Store(true)
+	}
+}
+
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return isDeadline(err) || ok && t.Timeout()
+}
+
+// Check looks at conn once and reports how it has ended, or nil if it has not. It
+// is for pools, before a connection is used again, and takes any connection,
+// wrapped or not; the socket is looked for beneath conn by NetConn, as under a
+// *[crypto/tls.Conn].
+//
+// It never blocks, reads no byte, changes no deadline, and may be called while
+// others are in Read and Write. Unread bytes are no end; a FIN behind them is. On
+// a connection of this package, Check is Alive and then Err. On any other, a FIN
+// of the peer is an end, and the error says so as [Conn.Err] would. A connection
+// that we closed ourselves is [net.ErrClosed]. If there is nothing to look at, a
+// [net.Pipe] or a system that shows nothing, the error wraps
+// [errors.ErrUnsupported], and a pool may then use the connection and see.
+//
+// On an AF_UNIX or MPTCP connection that is not wrapped, our own CloseRead looks
+// like the peer's CloseWrite, because to the kernel they are the same.
+//
+// It allocates nothing for a wrapped connection that is connected, and two small
+// objects for another.
+func Check(conn net.Conn) error {
+	if isNil(conn) {
+		return errNilConn
+	}
+	if c, ok := From(conn); ok {
+		c.Alive()
+		return c.Err()
+	}
+	raw, _ := findRawConn(conn)
+	if raw == nil {
+		return opError(opWatch, conn, errNoSocket)
+	}
+	s := &socket{raw: raw}
+	seen := s.look(nil)
+	err := seen.verdict(false)
+	switch {
+	case s.unfit != nil:
+		err = s.unfit
+	case seen.outcome == blind:
+		err = errNoSocket
+	}
+	if err != nil {
+		return opError(opWatch, conn, err)
+	}
+	return nil
+}

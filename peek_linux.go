@@ -1,0 +1,198 @@
+package liveness
+
+import (
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// identify finds out what fd is.
+func identify(fd uintptr) (family, error) {
+	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return familyUnfit, errNoSocket
+	}
+	if kind != unix.SOCK_STREAM {
+		return familyUnfit, errNoStream
+	}
+	protocol, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	switch {
+	case err == nil && protocol == unix.IPPROTO_TCP:
+		return familyTCP, nil
+	case err == nil && protocol == unix.IPPROTO_MPTCP:
+		return familyMPTCP, nil
+	default:
+		return familyStream, nil
+	}
+}
+
+// lookAt asks poll first: one system call, no lock, nothing consumed, and silent
+// for a live connection, because it reports POLLERR and POLLHUP unasked and
+// POLLRDHUP behind unread data. Whatever it shows is confirmed by the TCP state,
+// which our own shutdown does not fool. Neither SO_ERROR nor MSG_PEEK: both take
+// the socket's error from the application (sock_error in include/net/sock.h).
+func (s *socket) lookAt(fd uintptr, hint error) sight {
+	events, ok := pollNow(fd)
+	switch {
+	case !ok:
+		return s.peekAt(fd)
+	case events == 0:
+		return sight{outcome: open}
+	case s.family != familyTCP:
+		return s.lookStream(events)
+	}
+	switch state, _ := tcpinfo.GetState(fd); state {
+	case tcpinfo.Open:
+		return sight{outcome: open}
+	case tcpinfo.CloseWait:
+		return sight{outcome: finSeen}
+	case tcpinfo.Finishing:
+		return sight{outcome: finished}
+	case tcpinfo.Closed:
+		return s.autopsy(fd, events&unix.POLLERR != 0, hint)
+	default: // an emulator
+		if events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0 {
+			return s.lookStream(events)
+		}
+		return s.peekAt(fd)
+	}
+}
+
+// pollNow returns what poll shows of fd at this moment. It goes around the
+// scheduler: with no time to wait and no lock to take, the call is shorter than
+// telling the scheduler of it.
+func pollNow(fd uintptr) (int16, bool) {
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+	var zero unix.Timespec
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
+	return p.Revents, errno == 0
+}
+
+// lookStream tells what poll showed of a socket that has no TCP state. Here our
+// own shutdowns have to be remembered: to the kernel, one side's SHUT_RD is the
+// other's SHUT_WR (unix_shutdown in net/unix/af_unix.c).
+func (s *socket) lookStream(events int16) sight {
+	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
+	switch {
+	case hup && events&unix.POLLERR != 0:
+		return sight{outcome: aborted, errno: errReset}
+	case hup && s.readShut.Load() && s.writeShut.Load():
+		return sight{outcome: open} // we did all of this ourselves, and the peer's part is not to be seen
+	case hup && !rdhup:
+		return sight{outcome: aborted, errno: errTimedOut} // MPTCP without a path (mptcp_poll); it never comes for others
+	case hup:
+		return sight{outcome: finished}
+	case rdhup && !s.readShut.Load():
+		return sight{outcome: finSeen}
+	default:
+		return sight{outcome: open}
+	}
+}
+
+// autopsy tells how a TCP connection came to its state CLOSE. pending says that
+// the socket still has its error: it would tell the cause and part with it. So the
+// cause follows from what TCP_INFO keeps, unless the hint brought it along.
+func (s *socket) autopsy(fd uintptr, pending bool, hint error) sight {
+	fin, known := finArrived(fd)
+	if !known {
+		// An end of file with the error still there followed a FIN: recv would have
+		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
+		fin = s.finSeen.Load() || pending && hint == io.EOF || !pending && s.writeShut.Load()
+	}
+	errno := errnoIn(hint)
+	if fin && !pending && (errno == nil || s.writeShut.Load()) {
+		return sight{outcome: finished}
+	}
+	if errno == nil || errno == unix.EPIPE { // EPIPE says that something ended, not what
+		errno = errReset
+		if kernelGaveUp(fd) {
+			errno = errTimedOut
+		}
+	}
+	return sight{outcome: aborted, fin: fin, errno: errno}
+}
+
+// finArrived reports whether the peer's FIN came before the end. In state CLOSE
+// nothing that is made for the purpose tells: POLLRDHUP is set after a RST too,
+// SIOCINQ subtracts the FIN. But a request for zero bytes of zero-copy receive
+// says EIO where a read would say 0 because of a FIN, and counts the FIN among
+// the bytes to come (tcp_zerocopy_receive, tcp_inq_hint in net/ipv4/tcp.c). It
+// moves nothing, and short of the field err it leaves the socket's error alone.
+// It does not know behind a page or more of unread data, nor on a system without
+// the option.
+func finArrived(fd uintptr) (fin, known bool) {
+	var request struct { // struct tcp_zerocopy_receive up to, and without, err
+		address      uint64
+		length       uint32
+		recvSkipHint uint32
+		inq          uint32
+		_            uint32
+	}
+	const size = unsafe.Offsetof(request.inq) + unsafe.Sizeof(request.inq)
+	length := uint32(size)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_ZEROCOPY_RECEIVE,
+		uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&length)), 0)
+	switch {
+	case errno == unix.EIO:
+		return true, true
+	case errno == 0 && length == uint32(size):
+		return request.inq > request.recvSkipHint, true
+	default:
+		return false, false
+	}
+}
+
+// kernelGaveUp reports whether a closed connection died of a timer of its own,
+// and not of a RST: a RST in the middle of an outage leaves counters too, but not
+// at their limits. The rules are those of tcp_keepalive_timer, tcp_probe_timer
+// and tcp_write_timeout in net/ipv4/tcp_timer.c.
+func kernelGaveUp(fd uintptr) bool {
+	var info tcpinfo.Info
+	if tcpinfo.Get(fd, &info) != nil || info.Probes == 0 && info.Retransmits == 0 {
+		return false
+	}
+	option := func(name int) int {
+		n, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, name)
+		return n
+	}
+	if timeout := time.Duration(option(unix.TCP_USER_TIMEOUT)) * time.Millisecond; timeout > 0 {
+		return info.Silence() >= timeout
+	}
+	if limit := option(unix.TCP_KEEPCNT); limit > 0 && info.Probes >= limit {
+		return true
+	}
+	limit := retries2()
+	return info.Retransmits >= limit || info.Probes >= limit
+}
+
+// retries2 reads the sysctl of tcp(7), which may change at any time and is asked
+// for once in the life of a connection at the most. It is per network namespace,
+// and /proc shows ours.
+func retries2() int {
+	const fallback = 15
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_retries2")
+	if err != nil {
+		return fallback
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fallback
+	}
+	return n
+}
+
+// unreadAt counts the bytes received and not read. The kernel subtracts the FIN.
+func unreadAt(fd uintptr) int {
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
