@@ -180,8 +180,8 @@ func (c *Conn) readFailed(err error) error {
 // reason.
 func (c *Conn) Close() error {
 	c.judge(sight{outcome: closed})
-	if s, ok := c.kernel.(*socket); ok && c.watch != nil {
-		theHub.unwatch(c.watch, s.raw)
+	if c.sock.watch != nil {
+		theHub.unwatch(&c.sock)
 	}
 	return c.inner.Close()
 }

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"weak"
 
@@ -40,27 +38,15 @@ type token struct {
 	pinned  atomic.Pointer[Conn] // the same Conn, while it owes somebody a call; see Conn.pin
 }
 
-// watch registers c, whose socket is s and belongs to owner.
-func (h *hub) watch(c *Conn, s *socket, owner net.Conn) error {
+// newToken makes the token of c, whose socket belongs to owner.
+func newToken(c *Conn, owner net.Conn) *token {
 	t := &token{conn: weak.Make(c)}
 	switch owner.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
 		t.foreign = true
 	}
-	c.mu.Lock()
-	c.watch = t
-	c.pin()
-	c.mu.Unlock()
-	var err error
-	if cerr := s.raw.Control(func(fd uintptr) { err = h.add(t, fd) }); cerr != nil {
-		return cerr
-	}
-	if err == nil {
-		// For a Conn that nobody closes; after Close there is nothing left to forget.
-		runtime.AddCleanup(c, forget, t)
-	}
-	return err
+	return t
 }
 
 // add registers t for fd, which is held open meanwhile.
@@ -105,15 +91,18 @@ func (h *hub) watched(fd uintptr, t *token) bool {
 	return false
 }
 
-// unwatch ends the watch before the descriptor is closed: a duplicate of it would
+// unwatch ends the watch of s before its descriptor is closed: a duplicate would
 // keep the registration, and go on reporting.
-func (h *hub) unwatch(t *token, raw syscall.RawConn) {
+func (h *hub) unwatch(s *socket) {
 	h.mu.Lock()
-	p := h.poller // it does not stop while t is registered
+	p := h.poller
+	registered := h.tokens[s.watch.id] == s.watch // and as long as it is, p is not closed
 	h.mu.Unlock()
-	// If somebody has closed the descriptor already, the kernel did the same.
-	_ = raw.Control(func(fd uintptr) { p.Remove(fd, t.id) })
-	h.forget(t)
+	if registered {
+		// If somebody has closed the descriptor already, the kernel did the rest.
+		_ = s.raw.Control(func(fd uintptr) { p.Remove(fd, s.watch.id) })
+		h.forget(s.watch)
+	}
 }
 
 func forget(t *token) { theHub.forget(t) }

@@ -72,9 +72,9 @@ package liveness
 
 import (
 	"context"
-	"errors"
 	"net"
 	"reflect"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -222,9 +222,9 @@ func isNil(conn net.Conn) bool {
 // too), Done or Context on, until the end or until the registration is stopped.
 type Conn struct {
 	inner          net.Conn
-	kernel         kernel // what to look at
-	watch          *token // the registration with the hub; nil if there is none
-	direct         bool   // the socket is of inner itself, so an EOF of inner is the socket's
+	kernel         kernel // what to look at; &sock, if a socket was found
+	sock           socket
+	direct         bool // sock is of inner itself, so an EOF of inner is the socket's
 	allowHalfClose bool
 
 	// end is nil until the end and constant from then on. It is set under mu.
@@ -255,23 +255,29 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 		c.kernel = new(ioResults)
 		return c, nil
 	}
-	s := newSocket(raw)
+	s := &c.sock
+	s.raw = raw
+	s.slot.bind()
+	s.watch = newToken(c, owner)
+	c.kernel, c.direct = s, owner == inner
+	c.mu.Lock()
+	c.pin()
+	c.mu.Unlock()
+	// Registering is the last step that can fail: nobody is told of a Conn that is
+	// not returned.
 	seen := s.look(nil)
 	switch {
 	case seen.outcome == closed:
 		return nil, net.ErrClosed
 	case s.unfit == errNoSocket:
-		c.kernel = new(ioResults)
+		c.sock = socket{}
+		c.kernel, c.direct = new(ioResults), false
 		return c, nil
 	case s.unfit != nil:
 		return nil, s.unfit
 	}
-	c.kernel, c.direct = s, owner == inner
-	// Last, because it is the last that can fail, and nobody may be told of a Conn
-	// that was never returned.
-	if err := theHub.watch(c, s, owner); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return nil, err
-	}
+	// For a Conn that nobody closes; after Close there is nothing left to forget.
+	runtime.AddCleanup(c, forget, s.watch)
 	c.judge(seen)
 	return c, nil
 }
@@ -322,13 +328,13 @@ func (c *Conn) finish(why error, s sight) {
 // pin keeps the Conn from being forgotten while somebody waits for its end. It is
 // called with mu held, whenever that may have changed.
 func (c *Conn) pin() {
-	if c.watch == nil {
+	if c.sock.watch == nil {
 		return
 	}
 	if c.end.Load() == nil && (c.done != nil || !c.calls.empty()) {
-		c.watch.pinned.Store(c)
+		c.sock.watch.pinned.Store(c)
 	} else {
-		c.watch.pinned.Store(nil)
+		c.sock.watch.pinned.Store(nil)
 	}
 }
 

@@ -46,17 +46,21 @@ type family uint8
 
 const (
 	familyUnasked family = iota
+	familyInet           // one of the next two, to be asked when it matters
 	familyTCP            // the kernel tells the state
 	familyMPTCP          // TCP_INFO is a subflow's, and no evidence
 	familyStream         // AF_UNIX and other streams: no state
-	familyUnfit          // no stream of bytes, or no socket at all: socket.unfit tells
+	familyUnfit          // see socket.unfit
 )
 
 // A socket is the kernel's side of a connection.
 type socket struct {
-	raw    syscall.RawConn
-	family family // set by the first look, constant from then on
-	unfit  error  // why nothing can be seen here; set with familyUnfit
+	raw   syscall.RawConn
+	watch *token // to be registered by the first look; nil if nothing is to be told
+
+	// Set by the first look, which must be over before others begin.
+	family family
+	unfit  error // with familyUnfit: why nothing can be seen here
 
 	// What the kernel does not tell apart everywhere, kept from earlier on. They
 	// only ever go from false to true.
@@ -66,15 +70,8 @@ type socket struct {
 
 	stolen atomic.Pointer[error] // the errno that a look took from the socket, where no other look exists
 
-	slot   glance      // saves the pool for the usual single caller; guarded by inSlot
+	slot   glance      // saves the pool for the usual single caller; guarded by inSlot; unused if not bound
 	inSlot atomic.Bool // somebody is using slot
-}
-
-// newSocket asks nothing yet; the first look must be over before others begin.
-func newSocket(raw syscall.RawConn) *socket {
-	s := &socket{raw: raw}
-	s.slot.bind()
-	return s
 }
 
 // A glance carries one look through RawConn.Control, which keeps the descriptor
@@ -90,7 +87,7 @@ type glance struct {
 func (g *glance) bind() {
 	g.at = func(fd uintptr) {
 		if g.sock.family == familyUnasked {
-			g.sock.family, g.sock.unfit = identify(fd)
+			g.sock.introduce(fd)
 		}
 		if g.sock.family == familyUnfit {
 			return
@@ -99,6 +96,18 @@ func (g *glance) bind() {
 		if g.outcome > open {
 			g.unread = unreadAt(fd)
 		}
+	}
+}
+
+// introduce finds out what the socket is, and has it watched before it is looked
+// at, so that nothing is missed in between.
+func (s *socket) introduce(fd uintptr) {
+	s.family, s.unfit = identify(fd)
+	if s.family == familyUnfit || s.watch == nil {
+		return
+	}
+	if err := theHub.add(s.watch, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		s.family, s.unfit = familyUnfit, err
 	}
 }
 
@@ -230,11 +239,14 @@ func Check(conn net.Conn) error {
 		c.Alive()
 		return c.Err()
 	}
-	raw, _ := findRawConn(conn)
+	raw, owner := findRawConn(conn)
 	if raw == nil {
 		return opError(opWatch, conn, errNoSocket)
 	}
 	s := &socket{raw: raw}
+	if _, ok := owner.(*net.TCPConn); ok {
+		s.family = familyInet
+	}
 	seen := s.look(nil)
 	err := seen.verdict(false)
 	switch {

@@ -45,7 +45,12 @@ func (s *socket) lookAt(fd uintptr, hint error) sight {
 		return s.peekAt(fd)
 	case events == 0:
 		return sight{outcome: open}
-	case s.family != familyTCP:
+	}
+	family := s.family
+	if family == familyInet {
+		family, _ = identify(fd)
+	}
+	if family != familyTCP {
 		return s.lookStream(events)
 	}
 	switch state, _ := tcpinfo.GetState(fd); state {

@@ -27,6 +27,7 @@
 //	(*Poller) Close() error
 //		Ends all watches and wakes Wait.
 //
-// Add, Replace, Remove and Close may be called by several goroutines at once and
-// while another is in Wait. None of them blocks.
+// Add, Replace and Remove may be called by several goroutines at once, and they and
+// Close while another is in Wait. None of them blocks. After Close none of them may
+// be called.
 package poller

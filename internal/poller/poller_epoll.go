@@ -23,8 +23,9 @@ const batch = 128
 // A Poller is an epoll descriptor that is itself parked in the poller of the Go
 // runtime, so that waiting costs neither a thread nor a tick.
 type Poller struct {
-	file *os.File        // owns the epoll descriptor
-	raw  syscall.RawConn // of file: its Control keeps the descriptor open while we use it
+	epfd int
+	file *os.File        // owns epfd
+	raw  syscall.RawConn // of file
 
 	// Only the goroutine in Wait touches these.
 	events [batch]unix.EpollEvent
@@ -46,7 +47,7 @@ func New() (*Poller, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p := &Poller{file: os.NewFile(uintptr(fd), "epoll")}
+	p := &Poller{epfd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	p.fetch = p.fetchEvents
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		p.file.Close()
@@ -68,13 +69,7 @@ func (p *Poller) Remove(fd uintptr, id uint64) { _ = p.control(unix.EPOLL_CTL_DE
 func (p *Poller) control(op int, fd uintptr, id uint64) error {
 	// The id travels in the 64 bits that the kernel hands back; x/sys splits them.
 	event := unix.EpollEvent{Events: mask, Fd: int32(id), Pad: int32(id >> 32)}
-	var err error
-	if cerr := p.raw.Control(func(epfd uintptr) {
-		err = unix.EpollCtl(int(epfd), op, int(fd), &event)
-	}); cerr != nil {
-		return cerr
-	}
-	return os.NewSyscallError("epoll_ctl", err)
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, op, int(fd), &event))
 }
 
 // Wait implements the contract of the package.
