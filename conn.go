@@ -20,33 +20,50 @@ var _ interface {
 } = (*Conn)(nil)
 
 // Read reads from the wrapped connection and returns what that one returns, with
-// one exception: an end of file on a stream that was cut off by a reset or a
-// time-out, whose error a Write has taken meanwhile, is returned as that error. A
-// reset stream never reads as complete.
+// two exceptions. An end of file on a stream that was cut off by a reset or a
+// time-out, whose error a Write has taken meanwhile, is returned as that error: a
+// reset stream never reads as complete. And after a verdict of the library's own
+// (ErrPeerLost, ErrPeerStalled, ErrPeerIdle), which ends a Read that waits, what was
+// received before is still returned, and then an error that wraps the verdict. Its
+// Timeout method reports false, so that a loop that goes on after the time-outs of
+// its own deadlines ends.
 func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.inner.Read(b)
-	if err != nil {
-		err = c.readFailed(err)
+	t := c.timers.Load()
+	if t != nil && !c.counted() {
+		c.beginRead(t)
 	}
-	return n, err
+	n, err := c.inner.Read(b)
+	if t != nil && !c.counted() {
+		t.endRead(n)
+	}
+	if err != nil {
+		return c.readFailed(b, n, err)
+	}
+	return n, nil
 }
 
-// Write writes to the wrapped connection and returns what that one returns.
+// Write writes to the wrapped connection and returns what that one returns, or,
+// after a verdict of the library's own, an error that wraps it; see Read.
 func (c *Conn) Write(b []byte) (int, error) {
+	t := c.beginWrite()
 	n, err := c.inner.Write(b)
+	c.endWrite(t)
 	if err != nil {
-		c.ioFailed(err)
+		err = c.writeFailed(err, err)
 	}
 	return n, err
 }
 
 // WriteBuffers writes the contents of v and consumes it, as v.WriteTo would do on
 // the wrapped connection: with writev where that has it. [net.Buffers.WriteTo]
-// cannot reach through a wrapper, and makes one Write for each buffer.
+// cannot reach through a wrapper, and makes one Write for each buffer. Errors are
+// those of Write.
 func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
+	t := c.beginWrite()
 	n, err := v.WriteTo(c.inner)
+	c.endWrite(t)
 	if err != nil {
-		c.ioFailed(err)
+		err = c.writeFailed(err, err)
 	}
 	return n, err
 }
@@ -59,29 +76,35 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		return io.Copy(writerOnly{c}, r)
 	}
+	t := c.beginWrite()
+	defer c.endWrite(t)
+	limited, isLimited := r.(*io.LimitedReader)
+	var from *Conn
+	if isLimited {
+		from = splicable(limited.R)
+	} else {
+		from = splicable(r)
+	}
 	var n int64
 	var err error
-	if limited, ok := r.(*io.LimitedReader); ok {
-		from := splicable(limited.R)
-		if from == nil {
-			n, err = to.ReadFrom(r)
-		} else {
-			// package net recognises its own types in a LimitedReader, not ours.
-			bare := io.LimitedReader{R: from.inner, N: limited.N}
-			n, err = to.ReadFrom(&bare)
-			if bare.N > 0 || err != nil {
-				err = from.copied(err)
-			}
-			limited.N = bare.N
-		}
-	} else if from := splicable(r); from != nil {
-		n, err = to.ReadFrom(from.inner)
-		err = from.copied(err)
-	} else {
+	switch {
+	case from == nil:
 		n, err = to.ReadFrom(r)
+	case isLimited:
+		// package net recognises its own types in a LimitedReader, not ours.
+		bare := io.LimitedReader{R: from.inner, N: limited.N}
+		n, err = to.ReadFrom(&bare)
+		limited.N = bare.N
+	default:
+		n, err = to.ReadFrom(from.inner)
+	}
+	if from != nil && (err != nil || !isLimited || limited.N > 0) {
+		var rest int64
+		rest, err = from.copied(writerOnly{c}, r, err)
+		n += rest
 	}
 	if err != nil {
-		c.ioFailed(nil) // or it is the error of r; the look tells
+		err = c.writeFailed(nil, err) // it may be the error of r; the look tells
 	}
 	return n, err
 }
@@ -93,27 +116,33 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 		return io.Copy(w, readerOnly{c})
 	}
 	to, isConn := w.(*Conn)
+	bare := w
 	if isConn {
 		if _, ok := to.inner.(io.ReaderFrom); ok {
 			return to.ReadFrom(c)
 		}
 		if splicable(to) != nil {
-			w = to.inner
+			bare = to.inner
 		}
+	}
+	if isConn {
+		t := to.beginWrite()
+		defer to.endWrite(t)
 	}
 	var n int64
 	var err error
 	if from, ok := c.inner.(io.WriterTo); ok {
-		n, err = from.WriteTo(w)
-	} else if rf, ok := w.(io.ReaderFrom); ok {
+		n, err = from.WriteTo(bare)
+	} else if rf, ok := bare.(io.ReaderFrom); ok {
 		n, err = rf.ReadFrom(c.inner)
 	} else {
 		return io.Copy(w, readerOnly{c})
 	}
+	rest, err := c.copied(w, c, err)
 	if err != nil && isConn {
-		to.ioFailed(nil)
+		err = to.writeFailed(nil, err)
 	}
-	return n, c.copied(err)
+	return n + rest, err
 }
 
 // splicable returns r as a *Conn if what it wraps is package net's own, which
@@ -130,18 +159,22 @@ func splicable(r any) *Conn {
 	return nil
 }
 
-// copied looks at c after a copy out of the wrapped connection, which ended with
-// c's end of file if err is nil, and otherwise with an error of either side. It
-// returns what the copy is to return.
-func (c *Conn) copied(err error) error {
+// copied ends a copy out of what c wraps. A nil err means that the copy came to
+// c's end of file, anything else is an error of either side. What c can still
+// deliver after a verdict of ours goes to w, through r, which is c or limits it.
+func (c *Conn) copied(w io.Writer, r io.Reader, err error) (int64, error) {
 	if err == nil {
-		if err = c.readFailed(io.EOF); err == io.EOF {
+		_, err = c.readFailed(nil, 0, io.EOF)
+		if err == io.EOF {
 			err = nil
 		}
-		return err
+		return 0, err
 	}
 	c.ioFailed(nil)
-	return err
+	if e := c.end.Load(); e != nil && e.ours && isDeadline(err) {
+		return io.Copy(w, readerOnly{r})
+	}
+	return 0, err
 }
 
 // writerOnly and readerOnly hide ReadFrom and WriteTo from io.Copy.
@@ -157,29 +190,96 @@ func (c *Conn) ioFailed(hint error) sight {
 	return c.look(hint)
 }
 
-// readFailed is ioFailed for a Read, and returns the error that Read returns.
-func (c *Conn) readFailed(err error) error {
+// writeFailed returns the error that a write returns: err itself, unless it comes
+// from a verdict of ours.
+func (c *Conn) writeFailed(hint, err error) error {
+	c.ioFailed(hint)
+	if e := c.end.Load(); e != nil && e.ours && isDeadline(err) {
+		return c.verdictError("write", e)
+	}
+	return err
+}
+
+// readFailed returns what Read(b) returns after the wrapped Read has returned n
+// and err.
+func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 	s := c.ioFailed(err)
-	if err != io.EOF || !c.direct {
-		return err
+	e := c.end.Load()
+	switch {
+	case e != nil && e.ours && isDeadline(err):
+		if n == 0 && c.direct {
+			switch n, err := c.sock.drain(b); {
+			case n > 0:
+				return n, nil
+			case err == io.EOF:
+				return 0, io.EOF
+			}
+		}
+		return n, c.verdictError("read", e)
+	case err != io.EOF || !c.direct:
+		return n, err
 	}
 	errno := s.errno
-	if e := c.end.Load(); e != nil {
+	if e != nil {
 		errno = e.cutOff
 	} else if s.outcome != aborted || s.fin {
 		errno = nil
 	}
 	if errno == nil {
-		return io.EOF
+		return n, io.EOF
 	}
-	return opError("read", c.inner, os.NewSyscallError("read", errno))
+	return n, opError("read", c.inner, os.NewSyscallError("read", errno))
+}
+
+// verdictError is the verdict as Read and Write return it.
+func (c *Conn) verdictError(op string, e *ending) error {
+	return opError(op, c.inner, &interrupted{*e.cause})
+}
+
+// interrupted is a cause that is no time-out, for that would mean a deadline that
+// the user set.
+type interrupted struct{ cause }
+
+func (*interrupted) Timeout() bool { return false }
+
+// interrupt ends the Reads and Writes that wait, and those to come. The methods of
+// a foreign connection may block, and nobody here may wait for them.
+func (c *Conn) interrupt() {
+	expire := func() {
+		c.deadlines.Lock()
+		defer c.deadlines.Unlock()
+		c.inner.SetDeadline(longAgo)
+	}
+	if c.sock.watch == nil || c.sock.watch.foreign {
+		go expire()
+	} else {
+		expire()
+	}
+}
+
+var longAgo = time.Unix(1, 0)
+
+// deadline returns the deadline to set for one that the user asks for: his, unless
+// a verdict of ours has overruled it. deadlines is held.
+func (c *Conn) deadline(t time.Time) time.Time {
+	if e := c.end.Load(); e != nil && e.ours {
+		return longAgo
+	}
+	return t
 }
 
 // Close closes the wrapped connection and returns what its Close returns. Unless
 // the connection has ended already, this is the end, with net.ErrClosed as its
 // reason.
+//
+// After ErrPeerLost and ErrPeerStalled, where the library has given the connection
+// up and the kernel not, Close frees the kernel's buffers at once: the peer, if it
+// comes back, gets a RST. This overrides SetLinger.
 func (c *Conn) Close() error {
 	c.judge(sight{outcome: closed})
+	if e := c.end.Load(); e.ours && e.cause.reason != ErrPeerIdle && c.sock.raw != nil {
+		c.sock.abortOnClose()
+	}
 	if c.sock.watch != nil {
 		theHub.unwatch(&c.sock)
 	}
@@ -223,14 +323,27 @@ func (c *Conn) LocalAddr() net.Addr { return c.inner.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
 
 // SetDeadline sets the deadlines of the wrapped connection. They are the user's:
-// the library sets none, and an expired one is no end.
-func (c *Conn) SetDeadline(t time.Time) error { return c.inner.SetDeadline(t) }
+// the library sets none while connected, and an expired one is no end. After a
+// verdict of the library's own no deadline revives a Read or a Write.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	return c.inner.SetDeadline(c.deadline(t))
+}
 
 // SetReadDeadline sets the read deadline; see SetDeadline.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.inner.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	return c.inner.SetReadDeadline(c.deadline(t))
+}
 
 // SetWriteDeadline sets the write deadline; see SetDeadline.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.inner.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	return c.inner.SetWriteDeadline(c.deadline(t))
+}
 
 // SyscallConn returns a raw connection to the socket of the wrapped connection
 // itself, never to one further beneath: what is written beneath TLS would go out
@@ -245,10 +358,26 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rawConn{raw}, nil
+	return &rawConn{raw, c}, nil
 }
 
-// A rawConn hides the PollFD of package net's raw connection. With it, io.Copy
-// from an *os.File would go straight to the descriptor, around ReadFrom; without
-// it, ReadFrom uses the same sendfile.
-type rawConn struct{ syscall.RawConn }
+// A rawConn has the connection watched after whatever is written through it. It
+// also hides the PollFD of package net's raw connection: with it, io.Copy from an
+// *os.File would go straight to the descriptor, around ReadFrom; without it,
+// ReadFrom uses the same sendfile.
+type rawConn struct {
+	raw syscall.RawConn
+	c   *Conn
+}
+
+func (r *rawConn) Control(f func(uintptr)) error {
+	defer r.c.endWrite(r.c.beginWrite())
+	return r.raw.Control(f)
+}
+
+func (r *rawConn) Read(f func(uintptr) bool) error { return r.raw.Read(f) }
+
+func (r *rawConn) Write(f func(uintptr) bool) error {
+	defer r.c.endWrite(r.c.beginWrite())
+	return r.raw.Write(f)
+}

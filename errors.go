@@ -66,11 +66,15 @@ func (r *reason) Is(target error) bool {
 type cause struct {
 	reason   error         // a sentinel, or net.ErrClosed
 	err      error         // what the system said: a syscall.Errno, or what Read or Write of a connection without a socket returned; may be nil
+	what     string        // what came to pass, if the evidence does not say it; may be empty
 	evidence func() string // puts the evidence into words when somebody prints it; may be nil
 }
 
 func (c *cause) Error() string {
 	s := c.reason.Error()
+	if c.what != "" {
+		s += ": " + c.what
+	}
 	if c.evidence != nil {
 		if e := c.evidence(); e != "" {
 			s += ": " + e

@@ -21,6 +21,11 @@ type hub struct {
 	lastID uint64            // never restarts: an id is used once in the life of the process, so what comes late finds nobody
 	poller *poller.Poller    // nil while stopped
 	idle   *time.Timer       // calls stop; armed while tokens is empty
+
+	clock clock // has a lock of its own, which is taken after mu
+
+	readSysctl sync.Once
+	sysctl     int // tcp_retries2; 0 if it could not be read
 }
 
 var theHub hub
@@ -36,6 +41,11 @@ type token struct {
 	foreign bool                 // the wrapped connection is not package net's: its methods may block
 	conn    weak.Pointer[Conn]   // nil once nobody can reach the Conn
 	pinned  atomic.Pointer[Conn] // the same Conn, while it owes somebody a call; see Conn.pin
+
+	// Guarded by the mu of its clock.
+	due   time.Time
+	index int  // place in the clock's heap, from 1; 0 if it is not in it
+	gone  bool // nothing is to be checked any more
 }
 
 // newToken makes the token of c, whose socket belongs to owner.
@@ -115,6 +125,7 @@ func (h *hub) forget(t *token) {
 		return
 	}
 	delete(h.tokens, t.id)
+	h.clock.remove(t)
 	if len(h.tokens) > 0 {
 		return
 	}
@@ -185,4 +196,30 @@ func (t *token) notice() {
 	default:
 		c.look(nil)
 	}
+}
+
+// check is called by the clock, and returns when to call again.
+func (t *token) check(jumped time.Time) (next time.Time) {
+	c := t.conn.Value()
+	switch {
+	case c == nil || c.end.Load() != nil:
+	case t.foreign:
+		go func() {
+			if next := c.check(jumped); !next.IsZero() {
+				c.wake(c.timersOf(), next)
+			}
+		}()
+	default:
+		return c.check(jumped)
+	}
+	return next
+}
+
+// retries2 returns the sysctl tcp_retries2, which is read once, or fallback.
+func (h *hub) retries2(fallback int) int {
+	h.readSysctl.Do(func() { h.sysctl, _ = readRetries2() })
+	if h.sysctl > 0 {
+		return h.sysctl
+	}
+	return fallback
 }

@@ -1,30 +1,9 @@
 package liveness
 
 import (
-	"errors"
 	"net"
 	"time"
 )
-
-// KeepAlive returns the tuning of keep-alive probes that finds a peer that
-// vanished, while the connection is idle, within about that time. An outage of
-// less than half of it is survived at any phase of the probe cycle, so that no
-// single lost probe is fatal.
-//
-// Kernels count whole seconds, so within is rounded up to one; less than 4 s is
-// taken as 4 s, and more than 65 534 s as that. Zero or less returns a
-// configuration that turns keep-alive off and leaves the rest unchanged.
-func KeepAlive(within time.Duration) net.KeepAliveConfig {
-	if within <= 0 {
-		return net.KeepAliveConfig{Idle: -1, Interval: -1, Count: -1}
-	}
-	within = min(max(within, minPeerTimeout), maxPeerTimeout)
-	interval := max(time.Second, (within / 6).Truncate(time.Second))
-	count := 1 + int((within/2+interval-1)/interval)
-	whole := (within + time.Second - 1).Truncate(time.Second)
-	idle := max(time.Second, whole-time.Duration(count)*interval)
-	return net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}
-}
 
 // The range of Config.PeerTimeout. Below, whole seconds leave no room for more
 // than one probe; above, the kernel's range for the idle time (32 767 s) ends.
@@ -33,15 +12,187 @@ const (
 	maxPeerTimeout = 65534 * time.Second
 )
 
-var errNotBuilt = errors.ErrUnsupported
+// The ranges of the probe options: include/net/tcp.h of Linux, the narrowest.
+const (
+	maxProbeTime  = 32767 * time.Second
+	maxProbeCount = 127
+)
+
+// KeepAlive returns the tuning of keep-alive probes that finds a peer that
+// vanished, while the connection is idle, within about that time. An outage of
+// less than half of it is survived at any phase of the probe cycle, so no single
+// lost probe is fatal.
+//
+// Kernels count in whole seconds, so the sum of what is returned is within,
+// rounded up to one. Less than 4 s is taken as 4 s, and more than 65534 s as that.
+// Zero or less returns a configuration that turns keep-alive off and leaves its
+// parameters unchanged.
+func KeepAlive(within time.Duration) net.KeepAliveConfig {
+	if within <= 0 {
+		return net.KeepAliveConfig{Idle: -1, Interval: -1, Count: -1}
+	}
+	within = wholeSeconds(min(max(within, minPeerTimeout), maxPeerTimeout))
+	interval := max(time.Second, (within / 6).Truncate(time.Second))
+	count := 1 + int((within/2+interval-1)/interval)
+	idle := max(time.Second, within-time.Duration(count)*interval)
+	return net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}
+}
+
+// wholeSeconds rounds up, as package net does.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
 
 // check reports the first field that no connection can keep.
 func (cfg *Config) check() error {
-	switch {
-	case cfg.PeerTimeout != 0:
-		return badConfig("PeerTimeout", "%w", errNotBuilt)
-	case cfg.KeepAlive != net.KeepAliveConfig{}:
-		return badConfig("KeepAlive", "%w", errNotBuilt)
+	if d := cfg.PeerTimeout; d != 0 && (d < minPeerTimeout || d > maxPeerTimeout) {
+		return badConfig("PeerTimeout", "%v is not in the range of %v to %v", d, minPeerTimeout, maxPeerTimeout)
 	}
-	return cfg.checkTimeouts()
+	if !cfg.KeepAlive.Enable && cfg.KeepAlive != (net.KeepAliveConfig{}) {
+		return badConfig("KeepAlive", "values without Enable")
+	}
+	if d := cfg.KeepAlive.Idle; d > maxProbeTime {
+		return badConfig("KeepAlive.Idle", "%v is more than %v", d, maxProbeTime)
+	}
+	if d := cfg.KeepAlive.Interval; d > maxProbeTime {
+		return badConfig("KeepAlive.Interval", "%v is more than %v", d, maxProbeTime)
+	}
+	if n := cfg.KeepAlive.Count; n > maxProbeCount {
+		return badConfig("KeepAlive.Count", "%d is more than %d", n, maxProbeCount)
+	}
+	if d := cfg.StallTimeout; d != 0 && d < minStallTimeout {
+		return badConfig("StallTimeout", "%v is less than %v", d, minStallTimeout)
+	}
+	if d := cfg.ReadIdleTimeout; d != 0 && d < minReadIdleTimeout {
+		return badConfig("ReadIdleTimeout", "%v is less than %v", d, minReadIdleTimeout)
+	}
+	return nil
+}
+
+// probes returns the tuning that cfg asks for, with Enable unset if it asks for
+// none. Negative fields stay unchanged, zero ones are package net's defaults.
+func (cfg *Config) probes() net.KeepAliveConfig {
+	switch {
+	case cfg.KeepAlive.Enable:
+		p := cfg.KeepAlive
+		if p.Idle == 0 {
+			p.Idle = 15 * time.Second
+		}
+		if p.Interval == 0 {
+			p.Interval = 15 * time.Second
+		}
+		if p.Count == 0 {
+			p.Count = 9
+		}
+		return p
+	case cfg.PeerTimeout > 0:
+		return KeepAlive(cfg.PeerTimeout)
+	default:
+		return net.KeepAliveConfig{}
+	}
+}
+
+// A sockopt is the value of a socket option.
+type sockopt struct{ level, name, value int }
+
+// limits are the options that a socket has, and with them how long its kernel
+// waits for a peer that vanished.
+type limits struct {
+	keepAlive      bool
+	idle, interval time.Duration
+	count          int
+	userTimeout    time.Duration // TCP_USER_TIMEOUT; 0 if there is none
+	maxRTO         time.Duration // TCP_RTO_MAX_MS, or the kernel's constant
+	retries        int           // the sysctl tcp_retries2
+}
+
+// idleBound is when the kernel gives up a peer that vanishes while nothing is
+// outstanding, counted from the last sign of life; 0 is never. TCP_USER_TIMEOUT
+// takes the place of the count of probes (tcp_keepalive_timer).
+func (l *limits) idleBound() time.Duration {
+	switch {
+	case !l.keepAlive:
+		return 0
+	case l.userTimeout > 0:
+		n := max(1, (l.userTimeout-l.idle+l.interval-1)/max(1, l.interval))
+		return l.idle + n*l.interval
+	default:
+		return l.idle + time.Duration(l.count)*l.interval
+	}
+}
+
+// busyBound is the same while data are outstanding, counted from their first
+// retransmission.
+func (l *limits) busyBound() time.Duration {
+	if l.userTimeout > 0 {
+		return l.userTimeout + 2*minRTO
+	}
+	return retransmitTime(l.retries, l.maxRTO) + l.maxRTO
+}
+
+// detectWithin is the worst case of both, with what timers may be late; 0 means
+// that there is no bound. Without peerTimeout they add up, because the kernel
+// begins afresh when the application writes just before the last probe is given up.
+func (l *limits) detectWithin(peerTimeout time.Duration) time.Duration {
+	idle := l.idleBound()
+	if idle == 0 {
+		return 0
+	}
+	idle += idle/20 + 2*time.Second
+	if peerTimeout == 0 {
+		return idle + l.busyBound()
+	}
+	busy := peerTimeout + peerTimeout/4 + time.Second
+	if l.maxRTO > peerTimeout/4 {
+		// The verdict waits for a retransmission, and these are as far apart as the
+		// time that has passed.
+		busy = 2*peerTimeout + time.Second
+	}
+	return max(idle, min(busy, idle+l.busyBound()))
+}
+
+const (
+	minRTO = 200 * time.Millisecond // TCP_RTO_MIN
+	maxRTO = 120 * time.Second      // TCP_RTO_MAX
+
+	defaultRetries2 = 15 // TCP_RETR2
+)
+
+// retransmitTime is for how long the kernel retransmits at least before it gives
+// up after n time-outs in a row, the first after minRTO whatever the round-trip
+// time, each twice the one before up to limit (tcp_model_timeout in
+// net/ipv4/tcp_timer.c).
+func retransmitTime(n int, limit time.Duration) time.Duration {
+	total, rto := time.Duration(0), minRTO
+	for range n + 1 {
+		total += rto
+		rto = min(2*rto, limit)
+	}
+	return total
+}
+
+// rtoLimit returns the smallest TCP_RTO_MAX_MS with which the kernel, after its
+// retries, gives up no sooner than a quarter beyond peerTimeout: the library is to
+// judge, and an outage of half of it is to be survived. 0 means that there is none.
+func rtoLimit(peerTimeout time.Duration, retries int) time.Duration {
+	want := peerTimeout + peerTimeout/4
+	for limit := time.Second; limit <= maxRTO; limit += 100 * time.Millisecond {
+		if retransmitTime(retries, limit) >= want {
+			return limit
+		}
+	}
+	return 0
+}
+
+// limitsNow returns the options of the socket, which it reads the first time: a
+// Conn that changes none does not pay for knowing them.
+func (s *socket) limitsNow() *limits {
+	if l := s.limits.Load(); l != nil {
+		return l
+	}
+	l := new(limits)
+	if s.raw.Control(func(fd uintptr) { l = readLimits(fd) }) == nil {
+		s.limits.Store(l)
+	}
+	return l
 }

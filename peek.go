@@ -26,7 +26,6 @@ type sight struct {
 	outcome outcome
 	fin     bool  // a FIN of the peer came before the end
 	errno   error // aborted: the cause, by the system's name for it
-	unread  int   // bytes received that nobody has read; 0 while open
 }
 
 // A kernel shows how a connection is: a *socket, an *ioResults where there is
@@ -56,7 +55,8 @@ const (
 // A socket is the kernel's side of a connection.
 type socket struct {
 	raw   syscall.RawConn
-	watch *token // to be registered by the first look; nil if nothing is to be told
+	watch *token  // to be registered by the first look; nil if nothing is to be told
+	cfg   *Config // what the first look is to set; nil if nothing
 
 	// Set by the first look, which must be over before others begin.
 	family family
@@ -67,6 +67,10 @@ type socket struct {
 	finSeen   atomic.Bool // a look has seen the peer's FIN
 	readShut  atomic.Bool // CloseRead was called here
 	writeShut atomic.Bool // CloseWrite was called here
+
+	limits    atomic.Pointer[limits] // the options that the socket had when they were last asked for; nil before
+	undo      []sockopt              // what tune has changed, until the first look is over
+	synCounts atomic.Int32           // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
 
 	stolen atomic.Pointer[error] // the errno that a look took from the socket, where no other look exists
 
@@ -93,9 +97,6 @@ func (g *glance) bind() {
 			return
 		}
 		g.sight = g.sock.lookAt(fd, g.hint)
-		if g.outcome > open {
-			g.unread = unreadAt(fd)
-		}
 	}
 }
 
@@ -103,12 +104,46 @@ func (g *glance) bind() {
 // at, so that nothing is missed in between.
 func (s *socket) introduce(fd uintptr) {
 	s.family, s.unfit = identify(fd)
-	if s.family == familyUnfit || s.watch == nil {
+	if s.family == familyUnfit {
 		return
 	}
-	if err := theHub.add(s.watch, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.family, s.unfit = familyUnfit, err
+	if s.cfg != nil && s.family != familyStream {
+		if err := s.tune(fd, s.cfg); err != nil {
+			s.family, s.unfit = familyUnfit, err
+			return
+		}
 	}
+	if s.watch != nil {
+		if err := theHub.add(s.watch, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			s.untune(fd)
+			s.family, s.unfit = familyUnfit, err
+		}
+	}
+}
+
+// A sampler carries one sample through RawConn.Control, as a glance does a look.
+type sampler struct {
+	at   func(fd uintptr)
+	sock *socket
+	ok   bool
+	sample
+}
+
+var samplers = sync.Pool{New: func() any {
+	p := new(sampler)
+	p.at = func(fd uintptr) { p.ok = p.sock.sampleAt(fd, &p.sample) }
+	return p
+}}
+
+// sample fills out, or reports false if the descriptor is closed or shows nothing.
+func (s *socket) sample(out *sample) bool {
+	p := samplers.Get().(*sampler)
+	defer samplers.Put(p)
+	p.sock, p.ok, p.sample = s, false, sample{}
+	err := s.raw.Control(p.at)
+	p.sock = nil
+	*out = p.sample
+	return err == nil && p.ok
 }
 
 var glances = sync.Pool{New: func() any { g := new(glance); g.bind(); return g }}
@@ -150,6 +185,21 @@ func (s *socket) shut(read, write bool) {
 		s.writeShut.Store(true)
 	}
 }
+
+// drain reads what was received, and does not wait for more. It works beside a
+// deadline that has expired, and takes no lock of package net.
+func (s *socket) drain(b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if cerr := s.raw.Control(func(fd uintptr) { n, err = drainAt(fd, b) }); cerr != nil {
+		return 0, cerr
+	}
+	return n, err
+}
+
+// abortOnClose has the next Close send a RST and forget what is unsent.
+func (s *socket) abortOnClose() { _ = s.raw.Control(lingerZeroAt) }
 
 // verdict is the one decision: what a sight means, and the only place that says
 // so. Nil is no end.

@@ -2,10 +2,6 @@ package liveness
 
 import (
 	"io"
-	"os"
-	"strconv"
-	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -160,44 +156,65 @@ func finArrived(fd uintptr) (fin, known bool) {
 // and tcp_write_timeout in net/ipv4/tcp_timer.c.
 func kernelGaveUp(fd uintptr) bool {
 	var info tcpinfo.Info
-	if tcpinfo.Get(fd, &info) != nil || info.Probes == 0 && info.Retransmits == 0 {
+	if tcpinfo.Get(fd, &info) != nil || info.Solicitations() == 0 {
 		return false
 	}
-	option := func(name int) int {
-		n, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, name)
-		return n
-	}
-	if timeout := time.Duration(option(unix.TCP_USER_TIMEOUT)) * time.Millisecond; timeout > 0 {
-		return info.Silence() >= timeout
-	}
-	if limit := option(unix.TCP_KEEPCNT); limit > 0 && info.Probes >= limit {
+	l := readLimits(fd)
+	if l.userTimeout > 0 && info.Silence() >= l.userTimeout {
 		return true
 	}
-	limit := retries2()
-	return info.Retransmits >= limit || info.Probes >= limit
+	return info.Probes >= l.count || info.Retransmits >= l.retries ||
+		info.Retransmits > 0 && info.Silence() >= retransmitTime(l.retries, l.maxRTO)
 }
 
-// retries2 reads the sysctl of tcp(7), which may change at any time and is asked
-// for once in the life of a connection at the most. It is per network namespace,
-// and /proc shows ours.
-func retries2() int {
-	const fallback = 15
-	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_retries2")
-	if err != nil {
-		return fallback
+// kernelCounts says that TCP_INFO tells what was received and what is outstanding.
+const kernelCounts = true
+
+// sampleAt takes two system calls: TCP_INFO and SIOCINQ.
+func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ); err == nil {
+		out.unread = int(n) // the kernel subtracts the FIN
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return fallback
+	switch s.family {
+	case familyTCP:
+		if tcpinfo.Get(fd, &out.info) != nil {
+			return false
+		}
+		out.unacked = s.unackedAt(fd, &out.info)
+	case familyMPTCP:
+		out.info.State = tcpinfo.Open
+		if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
+			out.unacked = int(n)
+		}
+	default:
+		// SIOCOUTQ of AF_UNIX counts memory, not bytes.
+		out.info.State = tcpinfo.Open
 	}
-	return n
+	return true
 }
 
-// unreadAt counts the bytes received and not read. The kernel subtracts the FIN.
-func unreadAt(fd uintptr) int {
-	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ)
-	if err != nil {
-		return 0
+// unackedAt computes what SIOCOUTQ would tell, to save the call. The kernel counts
+// our SYN among the bytes acknowledged if we were the one to connect; which, shows
+// whenever nothing is in flight. Only if that was never seen is the kernel asked.
+func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
+	if i.InFlight == 0 {
+		if syn := i.Acked - i.Sent; i.State == tcpinfo.Open && (syn == 0 || syn == 1) {
+			s.synCounts.CompareAndSwap(0, int32(syn)+1)
+		}
+		return int(i.Unsent)
 	}
-	return int(n)
+	syn := int64(s.synCounts.Load()) - 1
+	if syn < 0 || i.Sent < 0 {
+		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
+		if err != nil {
+			return 0
+		}
+		if i.Sent >= 0 {
+			if syn := int64(n) - i.Unsent - (i.Sent - i.Acked); syn == 0 || syn == 1 {
+				s.synCounts.CompareAndSwap(0, int32(syn)+1)
+			}
+		}
+		return int(n)
+	}
+	return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
 }

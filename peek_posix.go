@@ -23,6 +23,3 @@ func (s *socket) lookAt(fd uintptr, hint error) sight {
 	}
 	return s.peekAt(fd)
 }
-
-// unreadAt is not asked on these systems.
-func unreadAt(uintptr) int { return 0 }

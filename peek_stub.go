@@ -7,4 +7,6 @@ func identify(uintptr) (family, error) { return familyUnfit, errNoSocket }
 
 func (*socket) lookAt(uintptr, error) sight { return sight{} }
 
-func unreadAt(uintptr) int { return 0 }
+func drainAt(uintptr, []byte) (int, error) { return 0, errNoSocket }
+
+func lingerZeroAt(uintptr) {}

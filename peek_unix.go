@@ -2,7 +2,10 @@
 
 package liveness
 
-import "syscall"
+import (
+	"io"
+	"syscall"
+)
 
 // peekAt is the look where no TCP state is to be had: a recv of one byte that
 // leaves it in place. Zero bytes are the orderly close. It is blind to a FIN
@@ -28,4 +31,22 @@ func (s *socket) peekAt(fd uintptr) sight {
 	default:
 		return sight{outcome: finSeen}
 	}
+}
+
+// drainAt reads from a descriptor of package net, which is non-blocking, without
+// waiting.
+func drainAt(fd uintptr, b []byte) (int, error) {
+	n, _, err := syscall.Recvfrom(int(fd), b, msgDontWait)
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	default:
+		return n, nil
+	}
+}
+
+func lingerZeroAt(fd uintptr) {
+	_ = syscall.SetsockoptLinger(int(fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 }

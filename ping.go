@@ -3,9 +3,164 @@ package liveness
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"time"
 )
 
-// Ping is not built yet: the error wraps errors.ErrUnsupported.
+// Ping asks whether the peer's host is answering now, and waits for the answer. It
+// returns nil once something was heard from the host no earlier than one second
+// before the call: at once, if that was so already; otherwise after a round trip.
+// It says nothing of the peer's program.
+//
+// No byte of the stream is used: a quiet connection is asked by a keep-alive
+// probe, one with data in flight by the retransmission of these. A lost probe is
+// repeated, at most once a second, and calls at the same time share one. Ping
+// never ends a connection, nor helps the kernel to: what is unanswered of its own
+// probes does not count, and a TCP_USER_TIMEOUT is put aside, until the peer has
+// been heard again, also when ctx has ended before. What the application sets of
+// these options meanwhile is lost.
+//
+// The end of ctx ends the wait, with the error of ctx; a peer found dead, with
+// Err. Both come in a *[net.OpError]. Where there is no way to ask (anywhere but
+// on TCP on Linux), the error wraps [errors.ErrUnsupported].
 func (c *Conn) Ping(ctx context.Context) error {
-	return opError("ping", c.inner, errors.ErrUnsupported)
+	if err := c.Err(); err != nil {
+		return err
+	}
+	if !c.counted() {
+		return opError("ping", c.inner, errors.ErrUnsupported)
+	}
+	if err := ctx.Err(); err != nil {
+		return opError("ping", c.inner, err)
+	}
+	p := c.pingerOf()
+	began := time.Now()
+	var timer *time.Timer
+	var wait time.Duration
+	var gone chan struct{}
+	for {
+		s, err := p.ask(c)
+		switch now := time.Now(); {
+		case c.Err() != nil:
+			return c.Err()
+		case err != nil:
+			return opError("ping", c.inner, err)
+		case s.info.Silence() <= now.Sub(began)+time.Second:
+			return nil
+		}
+		// The kernel tells nobody of an answer, so we look again: after the time that
+		// it usually takes, and then more and more rarely.
+		if timer == nil {
+			wait = min(max(s.info.RTT, time.Millisecond), maxPingWait)
+			timer = time.NewTimer(wait)
+			defer timer.Stop()
+			gone = make(chan struct{})
+			defer c.OnDisconnect(func(error) { close(gone) })()
+		} else {
+			wait = min(wait*5/4, maxPingWait)
+			timer.Reset(wait)
+		}
+		select {
+		case <-timer.C:
+		case <-gone:
+		case <-ctx.Done():
+			return opError("ping", c.inner, ctx.Err())
+		}
+	}
+}
+
+const (
+	maxPingWait  = 50 * time.Millisecond // how late the answer to a Ping may be noticed
+	pingInterval = time.Second           // the least time between two probes
+)
+
+// A pinger sends the probes of a connection for all its Pings together, and undoes
+// what it did to the socket for them once the peer was heard.
+type pinger struct {
+	mu    sync.Mutex // guards probe; held across system calls that do not block
+	probe probe
+}
+
+// A probe is what is to be undone.
+type probe struct {
+	sent     time.Time // of the last one; zero if there is none to undo
+	unheard  int       // how many were sent since the peer was heard
+	armed    bool      // the timer that sends the last one is set by us, and may not have fired
+	counted  int       // the kernel's count of unanswered probes before the last one
+	original limits    // what the socket had before the first
+}
+
+func (c *Conn) pingerOf() *pinger {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pinger == nil {
+		c.pinger = new(pinger)
+	}
+	return c.pinger
+}
+
+// ask samples the connection, and sends a probe if it is time for one.
+func (p *pinger) ask(c *Conn) (s sample, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !c.sample(c.timersOf(), &s) {
+		if c.look(nil); c.end.Load() == nil && !s.info.Full {
+			err = errNoEvidence
+		}
+		return s, err
+	}
+	p.settle(c, &s)
+	since := time.Since(p.probe.sent)
+	// A socket that was heard within a second would not ask before that is over,
+	// and one with data outstanding asks by these.
+	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval ||
+		p.probe.unheard > 0 && p.probe.original.count+p.probe.unheard >= maxProbeCount {
+		return s, nil
+	}
+	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, &s) }); cerr != nil {
+		c.look(cerr)
+		return s, nil
+	}
+	c.wake(c.timersOf(), time.Now().Add(maxPingWait)) // ctx may end before there is an answer
+	return s, err
+}
+
+var errNoEvidence = fmt.Errorf("the kernel shows too little: %w", errors.ErrUnsupported)
+
+// settle undoes what can be undone by now. It returns when to look again, or 0 if
+// nothing is left.
+func (p *pinger) settle(c *Conn, s *sample) time.Duration {
+	b := &p.probe
+	if b.sent.IsZero() {
+		return 0
+	}
+	// Before a probe was sent, nothing had been heard for a second; so a silence
+	// that is not longer than since then has been broken, however coarse it is
+	// counted.
+	if s.info.Silence() < time.Since(b.sent)+pingInterval/2 {
+		_ = c.sock.raw.Control(b.restore)
+		*b = probe{}
+		return 0
+	}
+	if b.armed && s.info.Probes > b.counted {
+		_ = c.sock.raw.Control(func(fd uintptr) { b.disarm(fd, s) })
+	}
+	if b.armed {
+		return maxPingWait
+	}
+	return pingInterval
+}
+
+// settlePing is for the clock, which goes on when no Ping waits any more.
+func (c *Conn) settlePing(s *sample) time.Duration {
+	c.mu.Lock()
+	p := c.pinger
+	c.mu.Unlock()
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settle(c, s)
 }

@@ -1,6 +1,12 @@
 package liveness
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
 
 // A State is how a connection looks, in one word. More states may be added; treat
 // one that you do not know as [Connected] unless [Status.Err] says otherwise.
@@ -69,16 +75,74 @@ type Status struct {
 	DetectWithin time.Duration
 }
 
-// statusOf puts the sight of a connection that has not ended into words.
-func statusOf(s sight) Status {
-	status := Status{Unread: s.unread}
-	switch s.outcome {
-	case blind:
-		status.State = Unknown
-	case open:
-		status.State = Connected
-	default:
-		status.State = HalfClosed
+// A sample is the evidence that a connection shows besides how it ended.
+type sample struct {
+	info    tcpinfo.Info
+	unread  int  // bytes received that nobody has read
+	unacked int  // bytes written and not acknowledged, with those not sent yet
+	deaf    bool // nothing was asked of the kernel, and nobody waits in Read to tell
+}
+
+// status puts a sample into words. It tells no end.
+func (s *sample) status() Status {
+	i := &s.info
+	st := Status{
+		State:       Connected,
+		Unread:      s.unread,
+		Unacked:     s.unacked,
+		RTT:         i.RTT,
+		Retransmits: i.Retransmits,
+		Probes:      i.Probes,
 	}
-	return status
+	if i.Full {
+		st.Silence = i.Silence()
+	}
+	switch {
+	case suspect(i):
+		st.State = Suspect
+	case i.Outstanding() && windowClosed(i):
+		st.State = Stalled
+	case i.State == tcpinfo.CloseWait:
+		st.State = HalfClosed
+	}
+	return st
+}
+
+// suspect reports whether the peer's host owes an answer. One retransmission is
+// everyday loss. One keep-alive without an answer is not, for it was sent after a
+// silence and its answer takes a round trip; but of window probes the last is
+// always without one for that long.
+func suspect(i *tcpinfo.Info) bool {
+	switch {
+	case !i.Outstanding():
+		return i.Probes >= 1
+	case i.InFlight == 0:
+		return i.Probes >= 2
+	default:
+		return i.Retransmits >= 2 || i.Probes >= 2
+	}
+}
+
+// evidence tells in words why the peer is thought to be gone.
+func (st *Status) evidence() string {
+	var parts []string
+	if st.Silence >= time.Second {
+		parts = append(parts, fmt.Sprintf("nothing heard for %.1f s", st.Silence.Seconds()))
+	}
+	count := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+one)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+		}
+	}
+	if st.Unacked == 0 {
+		count(st.Probes, "keep-alive probe unanswered", "keep-alive probes unanswered")
+	} else {
+		count(st.Probes, "window probe unanswered", "window probes unanswered")
+	}
+	count(st.Retransmits, "retransmission unanswered", "retransmissions unanswered")
+	count(st.Unacked, "byte unacknowledged", "bytes unacknowledged")
+	return strings.Join(parts, ", ")
 }

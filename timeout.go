@@ -1,19 +1,445 @@
 package liveness
 
-import "time"
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
 
-// checkTimeouts is check for what the clock watches.
-func (cfg *Config) checkTimeouts() error {
-	switch {
-	case cfg.StallTimeout != 0:
-		return badConfig("StallTimeout", "%w", errNotBuilt)
-	case cfg.ReadIdleTimeout != 0:
-		return badConfig("ReadIdleTimeout", "%w", errNotBuilt)
-	}
-	return nil
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// The least that can be asked for: a stall is told by window probes, whose first
+// comes after 0.2 s, and the kernel's ages are as coarse as its tick.
+const (
+	minStallTimeout    = time.Second
+	minReadIdleTimeout = 100 * time.Millisecond
+)
+
+// tickSlack covers the coarseness of the kernel's ages, which are counted in ticks
+// of at most 10 ms, so that no time-out is reported too early.
+const tickSlack = 10 * time.Millisecond
+
+// timers are what the clock watches a connection for. A Conn has none until it is
+// asked for one.
+type timers struct {
+	peer, stall, idle time.Duration // constant; 0 = not asked for
+
+	// Writes mark the connection for supervision; see Conn.mark.
+	awake   atomic.Bool  // a check for outstanding data is due
+	writing atomic.Int32 // writes that have not returned
+
+	// Without counters of the kernel, Read tells what was received; see Conn.Read.
+	began    time.Time    // constant
+	least    atomic.Int64 // nanoseconds of the shortest silence that somebody asked for
+	reading  atomic.Int32 // reads that wait
+	lastRead atomic.Int64 // nanoseconds from began to the last byte, or to when the first Read began to wait
+
+	checking sync.Mutex // one check at a time; guards the rest, and is taken before Conn.mu
+	lost     lostQuestion
+	stalled  stallQuestion
+	quiet    quietQuestion
+
+	// For a connection that shares nothing with others.
+	ownClock clock
+	ownToken token
 }
 
-// OnSilence is not built yet: f is never called, and stop returns false.
+// timersOf returns the timers of c, which it makes if need be.
+func (c *Conn) timersOf() *timers {
+	if t := c.timers.Load(); t != nil {
+		return t
+	}
+	t := &timers{began: time.Now()}
+	t.quiet.from = t.began
+	t.ownToken.conn = weak.Make(c)
+	c.timers.CompareAndSwap(nil, t)
+	return c.timers.Load()
+}
+
+// counted reports whether the kernel tells what was received and what is
+// outstanding. MPTCP does not: its TCP_INFO is that of one path among several.
+func (c *Conn) counted() bool { return kernelCounts && c.sock.family == familyTCP }
+
+// wake has c checked at when, or earlier.
+func (c *Conn) wake(t *timers, when time.Time) {
+	if c.sock.watch != nil && c.sock.watch.id != 0 {
+		theHub.clock.wake(c.sock.watch, when)
+	} else {
+		t.ownClock.wake(&t.ownToken, when)
+	}
+}
+
+// beginWrite and endWrite go around whatever may leave data outstanding. Both have
+// the connection checked: a check that finds nothing outstanding lets it sleep,
+// and must not do so while a write is on its way to the kernel.
+func (c *Conn) beginWrite() *timers {
+	t := c.timers.Load()
+	if t == nil || t.peer == 0 && t.stall == 0 || !c.counted() {
+		return nil
+	}
+	t.writing.Add(1)
+	c.mark(t)
+	return t
+}
+
+func (c *Conn) endWrite(t *timers) {
+	if t != nil {
+		t.writing.Add(-1)
+		c.mark(t)
+	}
+}
+
+// mark has the connection checked soon, unless it will be already.
+func (c *Conn) mark(t *timers) {
+	if !t.awake.Load() && t.awake.CompareAndSwap(false, true) {
+		c.wake(t, time.Now().Add(t.pace()))
+	}
+}
+
+// pace is how soon after a write the connection is first checked.
+func (t *timers) pace() time.Duration {
+	p := t.peer / 8
+	if s := t.stall / 10; s > 0 && (p == 0 || s < p) {
+		p = s
+	}
+	return p
+}
+
+// beginRead and endRead go around a Read where the kernel counts nothing: the
+// clock then runs while a Read waits.
+func (c *Conn) beginRead(t *timers) {
+	if t.reading.Add(1) == 1 {
+		t.lastRead.Store(int64(time.Since(t.began)))
+		if least := t.least.Load(); least > 0 {
+			c.wake(t, time.Now().Add(time.Duration(least)))
+		}
+	}
+}
+
+func (t *timers) endRead(n int) {
+	if n > 0 {
+		t.lastRead.Store(int64(time.Since(t.began)))
+	}
+	t.reading.Add(-1)
+}
+
+// check asks the clock's questions, and the kernel for the answers. It returns
+// when to ask again, or zero if nothing is left to ask. jumped is when the clock
+// last came much too late.
+func (c *Conn) check(jumped time.Time) (next time.Time) {
+	t := c.timers.Load()
+	if t == nil || c.end.Load() != nil {
+		return next
+	}
+	t.checking.Lock()
+	defer t.checking.Unlock()
+	t.awake.Store(false) // before the sample: a write that comes later marks again
+	var s sample
+	if !c.sample(t, &s) {
+		c.look(nil)
+		return next
+	}
+	now := time.Now()
+	again := func(wait time.Duration) {
+		if when := now.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
+			next = when
+		}
+	}
+	writing := t.writing.Load() > 0
+	if c.counted() && (t.peer > 0 || t.stall > 0) && (writing || s.info.Outstanding()) {
+		t.awake.Store(true)
+		if !s.info.Outstanding() {
+			again(t.pace())
+		}
+	}
+	if t.peer > 0 && c.counted() {
+		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow().idle)
+		if lost {
+			c.overrule(ErrPeerLost, errTimedOut, &s, "")
+			return time.Time{}
+		}
+		if wait > 0 {
+			again(wait)
+		}
+	}
+	if t.stall > 0 && c.counted() {
+		stalled, wait := t.stalled.ask(now, jumped, &s.info, t.stall)
+		if stalled {
+			c.overrule(ErrPeerStalled, nil, &s, fmt.Sprintf("nothing taken for %.1f s", now.Sub(t.stalled.since).Seconds()))
+			return time.Time{}
+		}
+		if wait > 0 {
+			again(wait)
+		}
+	}
+	state, silence := t.quiet.ask(now, jumped, &s)
+	if t.idle > 0 {
+		limit := t.idle + tickSlack
+		if state == quietRuns && silence >= limit {
+			c.overrule(ErrPeerIdle, nil, &s, fmt.Sprintf("nothing received for %.1f s", silence.Seconds()))
+			return time.Time{}
+		}
+		if wait := state.wait(limit, silence); wait > 0 {
+			again(wait)
+		}
+	}
+	for wait := range c.askSilences(now, state, silence) {
+		again(wait)
+	}
+	if wait := c.settlePing(&s); wait > 0 {
+		again(wait)
+	}
+	return next
+}
+
+// sample takes the evidence of the clock, or reports false if the connection has
+// ended or shows none.
+func (c *Conn) sample(t *timers, s *sample) bool {
+	if c.counted() {
+		return c.sock.sample(s) && s.info.Full && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
+	}
+	s.info = tcpinfo.Info{State: tcpinfo.Open, PeerWindow: -1, OurWindow: -1, Sent: -1}
+	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
+	s.deaf = t.reading.Load() == 0
+	switch look := c.kernel.look(nil); look.outcome {
+	case finSeen:
+		s.info.State = tcpinfo.CloseWait
+	case blind, open:
+	default:
+		return false
+	}
+	return true
+}
+
+// A lostQuestion asks whether a peer has vanished while data are outstanding.
+// Nothing heard for the time-out is not enough: it takes two samples with a
+// solicitation of the kernel's between them that had the time to be answered, all
+// after the last jump of the clock. While nothing is outstanding the kernel's
+// keep-alive asks in its own time, and counts better.
+type lostQuestion struct {
+	since time.Time // since when the kernel has been soliciting
+	first time.Time // the first sample of enough silence
+	count int       // the solicitations up to then
+	grown time.Time // the first sample with more
+}
+
+func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout, idle time.Duration) (lost bool, wait time.Duration) {
+	if !i.Outstanding() && i.Probes == 0 {
+		*q = lostQuestion{}
+		return false, 0
+	}
+	silence := i.Silence()
+	if q.since.IsZero() {
+		q.since = now
+		if i.Probes > 0 && silence > idle {
+			// The keep-alive was asking before there was anything to send.
+			q.since = now.Add(idle - silence)
+		}
+	}
+	// Silence from before anybody asked proves little: a keep-alive of hours may
+	// have been quiet for hours.
+	missing := max(timeout-silence, timeout/2-now.Sub(q.since))
+	if missing > 0 {
+		q.first = time.Time{}
+		if !i.Outstanding() {
+			return false, 0
+		}
+		return false, missing + tickSlack
+	}
+	if q.first.IsZero() || q.first.Before(jumped) || now.Add(-silence).After(q.first) {
+		q.first, q.count, q.grown = now, i.Solicitations(), time.Time{}
+		return false, time.Second
+	}
+	if q.grown.IsZero() && i.Solicitations() > q.count {
+		q.grown = now
+	}
+	if q.grown.IsZero() {
+		return false, time.Second / 4
+	}
+	if wait := max(q.first.Add(time.Second).Sub(now), q.grown.Add(answerTime(i)).Sub(now)); wait > 0 {
+		return false, wait
+	}
+	return true, 0
+}
+
+// answerTime is how long an answer may take.
+func answerTime(i *tcpinfo.Info) time.Duration { return max(time.Second/4, 2*i.RTT) }
+
+// A stallQuestion asks whether the peer's program takes data, while its host
+// answers. What it takes is what its kernel acknowledges or opens the window for.
+type stallQuestion struct {
+	since time.Time // no progress since; zero while nothing waits to be taken
+	acked int64
+}
+
+func (q *stallQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.Duration) (stalled bool, wait time.Duration) {
+	pace := timeout / 10
+	switch {
+	case !i.Outstanding():
+		*q = stallQuestion{}
+		return false, 0
+	case !windowClosed(i):
+		*q = stallQuestion{}
+		return false, pace
+	case q.since.IsZero() || q.acked != i.Acked || q.since.Before(jumped):
+		*q = stallQuestion{since: now, acked: i.Acked}
+		return false, pace
+	}
+	switch wait := q.since.Add(timeout).Sub(now); {
+	case wait > 0:
+		return false, min(wait, pace)
+	case i.Probes == 0:
+		return true, 0
+	case i.Probes == 1: // perhaps its answer is still on the way
+		return false, min(answerTime(i), pace)
+	default: // the host does not answer: whether it is lost is the other question
+		return false, pace
+	}
+}
+
+// windowClosed reports whether data wait because the peer takes none: its window
+// is shut, or too small for what is next, so that the kernel probes it. Corked data
+// wait too, but behind an open window and without a probe.
+func windowClosed(i *tcpinfo.Info) bool {
+	return i.PeerWindow == 0 || i.InFlight == 0 && i.Unsent > 0 && i.Backoff > 0
+}
+
+// A quietQuestion asks for how long the peer could have sent and did not.
+type quietQuestion struct {
+	from time.Time // when it could last not, or the beginning
+}
+
+type quietState int
+
+const (
+	quietRuns quietState = iota
+	quietHeld            // the clock stands still for the moment
+	quietOver            // the peer has sent its FIN, and can send nothing more
+	quietDeaf            // nobody reads, and only a Read would tell
+)
+
+func (q *quietQuestion) ask(now, jumped time.Time, s *sample) (quietState, time.Duration) {
+	switch i := &s.info; {
+	case i.State == tcpinfo.CloseWait:
+		return quietOver, 0
+	case s.deaf:
+		return quietDeaf, 0
+	case i.OurWindow == 0, s.unread > 0 && i.OurWindow < i.PeerMSS:
+		// The peer would wait behind our full buffer. Where the kernel does not tell
+		// the window, any unread data may be what fills it.
+		q.from = now
+		return quietHeld, 0
+	case !jumped.IsZero() && now.Sub(jumped) < late:
+		// What was sent while we stood still is perhaps only now coming in.
+		return quietHeld, 0
+	default:
+		return quietRuns, min(i.SinceData, now.Sub(q.from))
+	}
+}
+
+// wait is how long until a silence may reach limit.
+func (q quietState) wait(limit, silence time.Duration) time.Duration {
+	switch q {
+	case quietRuns:
+		return max(limit-silence, time.Millisecond)
+	case quietHeld:
+		return max(limit/20, time.Millisecond)
+	default:
+		return 0
+	}
+}
+
+// OnSilence arranges to call f, in a goroutine of its own, whenever nothing was
+// received for d: the place for a protocol's own ping. f runs once for each
+// silence, and again after data have come and another silence of d has passed. It
+// never runs twice at a time, a call that comes due meanwhile is made when f has
+// returned, and it never starts after the end. f closes over whatever it writes to:
+// above TLS, that is not this Conn.
+//
+// The silence counts as for [Config.ReadIdleTimeout]: from now or the last byte
+// received, whoever read it. It stands still while our own receive buffer is full,
+// and is over for good with the peer's FIN. d is at least 100 ms; less is taken as
+// that.
+//
+// Calling stop ends the calls; it returns true if it did, and false if the
+// connection has ended or stop was called before. It does not wait for an f that is
+// running. Until then the Conn is kept, as by OnDisconnect. A nil f is never called.
 func (c *Conn) OnSilence(d time.Duration, f func()) (stop func() bool) {
-	return func() bool { return false }
+	if f == nil {
+		return func() bool { return false }
+	}
+	t := c.timersOf()
+	s := &silence{after: max(d, minReadIdleTimeout), f: f, from: time.Now()}
+	c.mu.Lock()
+	if c.end.Load() == nil {
+		c.silences = append(c.silences, s)
+		if least := t.least.Load(); least == 0 || int64(s.after) < least {
+			t.least.Store(int64(s.after))
+		}
+		c.pin()
+	}
+	c.mu.Unlock()
+	c.wake(t, s.from.Add(s.after+tickSlack))
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i, other := range c.silences {
+			if other == s {
+				c.silences = append(c.silences[:i:i], c.silences[i+1:]...)
+				c.pin()
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// A silence is one registration of OnSilence. Its Conn's mu guards what changes.
+type silence struct {
+	after   time.Duration
+	f       func()
+	from    time.Time // when it was registered
+	called  time.Time // when f was last started; zero before
+	running bool
+}
+
+// askSilences starts what is due, and yields when to ask again.
+func (c *Conn) askSilences(now time.Time, state quietState, quiet time.Duration) func(yield func(time.Duration) bool) {
+	return func(yield func(time.Duration) bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.end.Load() != nil {
+			return
+		}
+		for _, s := range c.silences {
+			limit := s.after + tickSlack
+			age := min(quiet, now.Sub(s.from))
+			answered := s.called.IsZero() || now.Add(-quiet).After(s.called)
+			wait := state.wait(limit, age)
+			switch {
+			case state == quietRuns && !answered:
+				// One call for each silence; what breaks it is seen in time for the next.
+				wait = limit
+			case state == quietRuns && age >= limit && !s.running:
+				s.called, s.running = now, true
+				go c.callSilence(s)
+				wait = limit
+			case s.running:
+				wait = 0 // callSilence will wake us
+			}
+			if wait > 0 && !yield(wait) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Conn) callSilence(s *silence) {
+	s.f()
+	c.mu.Lock()
+	s.running = false
+	c.mu.Unlock()
+	c.wake(c.timersOf(), time.Now())
 }

@@ -39,6 +39,7 @@ type Info struct {
 
 	SinceData time.Duration // age of the last data received
 	SinceAck  time.Duration // age of the last acknowledgement received
+	SinceSent time.Duration // age of the last data sent, retransmissions included
 	RTT       time.Duration // smoothed round-trip time
 	RTO       time.Duration // retransmission time-out now in force, back-off included
 
@@ -48,11 +49,20 @@ type Info struct {
 
 	InFlight int   // segments sent and not acknowledged
 	Unsent   int64 // bytes written that were not sent yet
-	Acked    int64 // bytes acknowledged since the connection began
+	Sent     int64 // bytes sent since the connection began, each counted once; -1 where it is not told
+	Acked    int64 // bytes acknowledged since the connection began, a SYN or FIN of ours counted as one
 
 	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
 	OurWindow  int64 // bytes that we let the peer send; -1 where it is not told
+	PeerMSS    int64 // size of the segments that the peer sends, as estimated
 }
+
+// Outstanding reports whether something that we wrote is unsent or unacknowledged.
+func (i *Info) Outstanding() bool { return i.InFlight > 0 || i.Unsent > 0 }
+
+// Solicitations counts what asked the peer's host for an answer, in a row, and got
+// none.
+func (i *Info) Solicitations() int { return i.Retransmits + i.Probes }
 
 // Silence is the time since anything was heard from the peer's host.
 func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }

@@ -46,7 +46,7 @@ func Get(fd uintptr, info *Info) error {
 	if err != nil {
 		return err
 	}
-	*info = Info{State: state(raw.State), PeerWindow: -1, OurWindow: -1}
+	*info = Info{State: state(raw.State), Sent: -1, PeerWindow: -1, OurWindow: -1}
 	if n == 0 || info.State == Unknown {
 		return ErrShort
 	}
@@ -57,17 +57,22 @@ func Get(fd uintptr, info *Info) error {
 	info.Full = true
 	info.SinceData = time.Duration(raw.Last_data_recv) * time.Millisecond
 	info.SinceAck = time.Duration(raw.Last_ack_recv) * time.Millisecond
+	info.SinceSent = time.Duration(raw.Last_data_sent) * time.Millisecond
 	info.RTT = time.Duration(raw.Rtt) * time.Microsecond
 	info.RTO = time.Duration(raw.Rto) * time.Microsecond
 	info.Retransmits = int(raw.Retransmits)
 	info.Probes = int(raw.Probes)
 	info.Backoff = int(raw.Backoff)
 	info.InFlight = int(raw.Unacked)
+	info.PeerMSS = int64(raw.Rcv_mss)
 	if n >= uint32(unsafe.Offsetof(raw.Bytes_received)) {
 		info.Acked = int64(raw.Bytes_acked)
 	}
 	if n >= uint32(unsafe.Offsetof(raw.Min_rtt)) {
 		info.Unsent = int64(raw.Notsent_bytes)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Dsack_dups)) {
+		info.Sent = int64(raw.Bytes_sent - raw.Bytes_retrans)
 	}
 	if n >= uint32(unsafe.Offsetof(raw.Snd_wnd)+unsafe.Sizeof(raw.Snd_wnd)) {
 		info.PeerWindow = int64(raw.Snd_wnd)

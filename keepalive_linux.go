@@ -1,0 +1,119 @@
+package liveness
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tune sets what cfg asks for and reads back what the socket has then. If it
+// fails, the socket is as it was.
+func (s *socket) tune(fd uintptr, cfg *Config) error {
+	var opts []sockopt
+	if limit := s.rtoLimit(fd, cfg.PeerTimeout); limit > 0 {
+		opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(limit.Milliseconds())})
+	}
+	field := "PeerTimeout"
+	if cfg.KeepAlive.Enable {
+		field = "KeepAlive"
+	}
+	if p := cfg.probes(); p.Enable {
+		if p.Interval > 0 {
+			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(p.Interval)})
+		}
+		if p.Count > 0 {
+			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count})
+		}
+		opts = append(opts, sockopt{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1})
+		// Last: it alone moves a timer that runs already, and may fire it at once
+		// (tcp_sock_set_keepidle_locked in net/ipv4/tcp.c).
+		if p.Idle > 0 {
+			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(p.Idle)})
+		}
+	}
+	for _, o := range opts {
+		before, err := unix.GetsockoptInt(int(fd), o.level, o.name)
+		if err == nil {
+			err = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
+		}
+		switch {
+		case err == nil:
+			s.undo = append(s.undo, sockopt{o.level, o.name, before})
+		case s.family == familyMPTCP && (err == unix.ENOPROTOOPT || err == unix.EOPNOTSUPP):
+			// Not every option exists there.
+		default:
+			s.untune(fd)
+			return badConfig(field, "%w", os.NewSyscallError("setsockopt", err))
+		}
+	}
+	s.limits.Store(readLimits(fd))
+	return nil
+}
+
+// untune puts back what tune has changed, in the opposite order.
+func (s *socket) untune(fd uintptr) {
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		o := s.undo[i]
+		_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
+	}
+	s.undo = nil
+}
+
+// rtoLimit returns the TCP_RTO_MAX_MS to set, or 0 to leave it alone: the kernel
+// is too old, the sysctl unknown, or the socket has a lower one already.
+// Retransmissions and window probes are otherwise as far apart as the time that has
+// passed, and the verdict waits for one.
+func (s *socket) rtoLimit(fd uintptr, peerTimeout time.Duration) time.Duration {
+	if peerTimeout == 0 || s.family != familyTCP {
+		return 0
+	}
+	now, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS)
+	limit := rtoLimit(peerTimeout, theHub.retries2(0))
+	if err != nil || limit.Milliseconds() >= int64(now) {
+		return 0
+	}
+	return limit
+}
+
+func seconds(d time.Duration) int { return int(wholeSeconds(d) / time.Second) }
+
+// readLimits asks what the socket has, whoever set it.
+func readLimits(fd uintptr) *limits {
+	get := func(level, name int) time.Duration {
+		n, err := unix.GetsockoptInt(int(fd), level, name)
+		if err != nil {
+			return 0
+		}
+		return time.Duration(n)
+	}
+	l := &limits{
+		keepAlive:   get(unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0,
+		idle:        get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) * time.Second,
+		interval:    get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL) * time.Second,
+		count:       int(get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)),
+		userTimeout: get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) * time.Millisecond,
+		maxRTO:      get(unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS) * time.Millisecond,
+		retries:     theHub.retries2(defaultRetries2),
+	}
+	if l.maxRTO == 0 {
+		l.maxRTO = maxRTO
+	}
+	return l
+}
+
+// readRetries2 reads the sysctl of tcp(7) in our network namespace.
+func readRetries2() (int, error) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_retries2")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("tcp_retries2: %w", err)
+	}
+	return n, nil
+}
