@@ -72,12 +72,14 @@ type cause struct {
 
 func (c *cause) Error() string {
 	s := c.reason.Error()
+	sep := ": "
 	if c.what != "" {
-		s += ": " + c.what
+		s += sep + c.what
+		sep = ", "
 	}
 	if c.evidence != nil {
 		if e := c.evidence(); e != "" {
-			s += ": " + e
+			s += sep + e
 		}
 	}
 	if c.err != nil {

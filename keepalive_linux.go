@@ -11,8 +11,11 @@ import (
 )
 
 // tune sets what cfg asks for and reads back what the socket has then. If it
-// fails, the socket is as it was.
+// fails, the socket is as it was. On AF_UNIX there is no host to lose.
 func (s *socket) tune(fd uintptr, cfg *Config) error {
+	if s.family == familyStream || cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable {
+		return nil
+	}
 	var opts []sockopt
 	if limit := s.rtoLimit(fd, cfg.PeerTimeout); limit > 0 {
 		opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(limit.Milliseconds())})

@@ -276,9 +276,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	s.slot.bind()
 	s.watch = newToken(c, owner)
 	c.kernel, c.direct = s, owner == inner
-	if cfg.PeerTimeout > 0 || cfg.KeepAlive.Enable {
-		s.cfg = cfg
-	}
+	s.cfg = cfg
 	c.mu.Lock()
 	c.pin()
 	c.mu.Unlock()

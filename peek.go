@@ -56,7 +56,7 @@ const (
 type socket struct {
 	raw   syscall.RawConn
 	watch *token  // to be registered by the first look; nil if nothing is to be told
-	cfg   *Config // what the first look is to set; nil if nothing
+	cfg   *Config // what the first look is to set; nil for a Check
 
 	// Set by the first look, which must be over before others begin.
 	family family
@@ -70,6 +70,7 @@ type socket struct {
 
 	limits    atomic.Pointer[limits] // the options that the socket had when they were last asked for; nil before
 	undo      []sockopt              // what tune has changed, until the first look is over
+	short     atomic.Bool            // TCP_INFO tells the state and no more, as under emulators
 	synCounts atomic.Int32           // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
 
 	stolen atomic.Pointer[error] // the errno that a look took from the socket, where no other look exists
@@ -107,7 +108,7 @@ func (s *socket) introduce(fd uintptr) {
 	if s.family == familyUnfit {
 		return
 	}
-	if s.cfg != nil && s.family != familyStream {
+	if s.cfg != nil {
 		if err := s.tune(fd, s.cfg); err != nil {
 			s.family, s.unfit = familyUnfit, err
 			return

@@ -175,20 +175,20 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ); err == nil {
 		out.unread = int(n) // the kernel subtracts the FIN
 	}
-	switch s.family {
-	case familyTCP:
-		if tcpinfo.Get(fd, &out.info) != nil {
+	if s.family == familyTCP {
+		if tcpinfo.Get(fd, &out.info) != nil || !out.info.Full {
+			s.short.Store(true)
 			return false
 		}
 		out.unacked = s.unackedAt(fd, &out.info)
-	case familyMPTCP:
-		out.info.State = tcpinfo.Open
-		if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
+		return true
+	}
+	out.info.State = tcpinfo.Open
+	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
+		out.queued = int(n)
+		if s.family == familyMPTCP { // elsewhere it is memory rather than bytes
 			out.unacked = int(n)
 		}
-	default:
-		// SIOCOUTQ of AF_UNIX counts memory, not bytes.
-		out.info.State = tcpinfo.Open
 	}
 	return true
 }

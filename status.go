@@ -80,6 +80,7 @@ type sample struct {
 	info    tcpinfo.Info
 	unread  int  // bytes received that nobody has read
 	unacked int  // bytes written and not acknowledged, with those not sent yet
+	queued  int  // what goes down as the peer takes data, where the kernel counts nothing better
 	deaf    bool // nothing was asked of the kernel, and nobody waits in Read to tell
 }
 

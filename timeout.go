@@ -29,6 +29,7 @@ type timers struct {
 	// Writes mark the connection for supervision; see Conn.mark.
 	awake   atomic.Bool  // a check for outstanding data is due
 	writing atomic.Int32 // writes that have not returned
+	wrote   atomic.Int64 // writes that have
 
 	// Without counters of the kernel, Read tells what was received; see Conn.Read.
 	began    time.Time    // constant
@@ -60,7 +61,9 @@ func (c *Conn) timersOf() *timers {
 
 // counted reports whether the kernel tells what was received and what is
 // outstanding. MPTCP does not: its TCP_INFO is that of one path among several.
-func (c *Conn) counted() bool { return kernelCounts && c.sock.family == familyTCP }
+func (c *Conn) counted() bool {
+	return kernelCounts && c.sock.family == familyTCP && !c.sock.short.Load()
+}
 
 // wake has c checked at when, or earlier.
 func (c *Conn) wake(t *timers, when time.Time) {
@@ -76,7 +79,7 @@ func (c *Conn) wake(t *timers, when time.Time) {
 // and must not do so while a write is on its way to the kernel.
 func (c *Conn) beginWrite() *timers {
 	t := c.timers.Load()
-	if t == nil || t.peer == 0 && t.stall == 0 || !c.counted() {
+	if t == nil || t.stall == 0 && (t.peer == 0 || !c.counted()) {
 		return nil
 	}
 	t.writing.Add(1)
@@ -86,6 +89,7 @@ func (c *Conn) beginWrite() *timers {
 
 func (c *Conn) endWrite(t *timers) {
 	if t != nil {
+		t.wrote.Add(1)
 		t.writing.Add(-1)
 		c.mark(t)
 	}
@@ -148,7 +152,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 		}
 	}
 	writing := t.writing.Load() > 0
-	if c.counted() && (t.peer > 0 || t.stall > 0) && (writing || s.info.Outstanding()) {
+	if (writing || s.info.Outstanding()) && (t.stall > 0 || t.peer > 0 && c.counted()) {
 		t.awake.Store(true)
 		if !s.info.Outstanding() {
 			again(t.pace())
@@ -164,7 +168,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 			again(wait)
 		}
 	}
-	if t.stall > 0 && c.counted() {
+	if t.stall > 0 {
 		stalled, wait := t.stalled.ask(now, jumped, &s.info, t.stall)
 		if stalled {
 			c.overrule(ErrPeerStalled, nil, &s, fmt.Sprintf("nothing taken for %.1f s", now.Sub(t.stalled.since).Seconds()))
@@ -197,19 +201,29 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 // sample takes the evidence of the clock, or reports false if the connection has
 // ended or shows none.
 func (c *Conn) sample(t *timers, s *sample) bool {
+	sampled := c.sock.raw != nil && c.sock.sample(s)
 	if c.counted() {
-		return c.sock.sample(s) && s.info.Full && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
+		return sampled && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
 	}
-	s.info = tcpinfo.Info{State: tcpinfo.Open, PeerWindow: -1, OurWindow: -1, Sent: -1}
-	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
-	s.deaf = t.reading.Load() == 0
-	switch look := c.kernel.look(nil); look.outcome {
+	state := tcpinfo.Open
+	switch seen := c.kernel.look(nil); seen.outcome {
 	case finSeen:
-		s.info.State = tcpinfo.CloseWait
+		state = tcpinfo.CloseWait
 	case blind, open:
 	default:
 		return false
 	}
+	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
+	// What was received is told by Reads, and nothing while nobody is in one.
+	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
+	s.deaf = t.reading.Load() == 0
+	// That nothing is taken is told by a Write that waits while the queue of the
+	// socket stays as it is.
+	if sampled && t.writing.Load() > 0 {
+		s.info.Unsent, s.info.PeerWindow = 1, 0
+		s.info.Acked = t.wrote.Load()<<32 - int64(s.queued)
+	}
+	s.unread = 0
 	return true
 }
 

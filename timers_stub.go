@@ -2,7 +2,11 @@
 
 package liveness
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
 
 // kernelCounts says that nothing is asked of the kernel here but how a connection
 // ended.
@@ -10,7 +14,20 @@ const kernelCounts = false
 
 func (*socket) sampleAt(uintptr, *sample) bool { return false }
 
-func (*socket) tune(uintptr, *Config) error { return badConfig("PeerTimeout", "%w", errNoSocket) }
+func (*socket) tune(_ uintptr, cfg *Config) error {
+	field := ""
+	switch {
+	case cfg.PeerTimeout > 0:
+		field = "PeerTimeout"
+	case cfg.KeepAlive.Enable:
+		field = "KeepAlive"
+	case cfg.StallTimeout > 0:
+		field = "StallTimeout"
+	default:
+		return nil
+	}
+	return badConfig(field, "%w", fmt.Errorf("not built on %s: %w", runtime.GOOS, errors.ErrUnsupported))
+}
 
 func (*socket) untune(uintptr) {}
 
