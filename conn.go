@@ -181,19 +181,19 @@ func (c *Conn) copied(w io.Writer, r io.Reader, err error) (int64, error) {
 type writerOnly struct{ io.Writer }
 type readerOnly struct{ io.Reader }
 
-// ioFailed takes the error of an I/O method as a hint; one look decides. A nil
-// hint stands for an error that may be another connection's.
-func (c *Conn) ioFailed(hint error) sight {
-	if hint != nil && isDeadline(hint) || c.end.Load() != nil {
+// ioFailed takes the error of an I/O method as a hint; one look decides. Nil
+// stands for an error that may be another connection's.
+func (c *Conn) ioFailed(err error) sight {
+	if err != nil && isDeadline(err) || c.end.Load() != nil {
 		return sight{}
 	}
-	return c.look(hint)
+	return c.look(hint{err: err})
 }
 
 // writeFailed returns the error that a write returns: err itself, unless it comes
-// from a verdict of ours.
-func (c *Conn) writeFailed(hint, err error) error {
-	c.ioFailed(hint)
+// from a verdict of ours. own is err if it is certainly of this connection.
+func (c *Conn) writeFailed(own, err error) error {
+	c.ioFailed(own)
 	if e := c.end.Load(); e != nil && e.ours && isDeadline(err) {
 		return c.verdictError("write", e)
 	}
@@ -277,7 +277,9 @@ func (c *Conn) deadline(t time.Time) time.Time {
 // comes back, gets a RST. This overrides SetLinger.
 func (c *Conn) Close() error {
 	c.judge(sight{outcome: closed})
-	if e := c.end.Load(); e.ours && e.cause.reason != ErrPeerIdle && c.sock.raw != nil {
+	e := c.end.Load()
+	c.evidence(e) // the last moment to take it
+	if e.ours && e.cause.reason != ErrPeerIdle && c.sock.raw != nil {
 		c.sock.abortOnClose()
 	}
 	if c.sock.watch != nil {

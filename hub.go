@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -181,6 +182,8 @@ func (h *hub) run(p *poller.Poller) {
 		for _, t := range told {
 			t.notice()
 		}
+		// Who was told runs next, before we ask for more.
+		runtime.Gosched()
 		clear(told) // or it would keep what was pinned
 		told = told[:0]
 	}
@@ -192,9 +195,9 @@ func (t *token) notice() {
 	switch {
 	case c == nil || c.end.Load() != nil:
 	case t.foreign:
-		go c.look(nil)
+		go c.look(hint{event: true})
 	default:
-		c.look(nil)
+		c.look(hint{event: true})
 	}
 }
 

@@ -248,10 +248,12 @@ type Conn struct {
 // An ending is the verdict, with its evidence.
 type ending struct {
 	err    error
+	cause  *cause // in err; nil for our own Close
+	cutOff error  // the errno if no FIN of the peer came: an EOF would then be a lie
+	ours   bool   // the library's own verdict: to the kernel, the connection is still there
+
+	once   sync.Once // fills status; see Conn.evidence
 	status Status
-	cutOff error // the errno if no FIN of the peer came: an EOF would then be a lie
-	cause  *cause
-	ours   bool // the library's own verdict: to the kernel, the connection is still there
 }
 
 func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
@@ -282,7 +284,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	c.mu.Unlock()
 	// Registering is the last step that can fail: nobody is told of a Conn that is
 	// not returned.
-	seen := s.look(nil)
+	seen := s.look(hint{})
 	s.cfg, s.undo = nil, nil
 	switch {
 	case seen.outcome == closed:
@@ -335,8 +337,8 @@ func (c *Conn) judge(s sight) {
 }
 
 // look asks the kernel and judges what it shows.
-func (c *Conn) look(hint error) sight {
-	s := c.kernel.look(hint)
+func (c *Conn) look(h hint) sight {
+	s := c.kernel.look(h)
 	c.judge(s)
 	return s
 }
@@ -344,34 +346,56 @@ func (c *Conn) look(hint error) sight {
 // finish ends the connection for a reason that the kernel shows, or for our own
 // Close.
 func (c *Conn) finish(why error, seen sight) {
-	var s sample
-	if c.sock.raw != nil && seen.outcome != closed {
-		c.sock.sample(&s)
+	e := &ending{}
+	e.cause, _ = why.(*cause)
+	e.err = opError(opWatch, c.inner, why)
+	switch {
+	case seen.outcome == closed:
+		e.once.Do(func() { e.freeze(&sample{}) })
+	case seen.outcome == aborted:
+		// Before anybody is told, who might close the socket and with it the evidence.
+		// A FIN needs none, and is told first.
+		c.evidence(e)
+		e.cause.evidence = e.status.evidence
+		if !seen.fin {
+			e.cutOff = seen.errno
+		}
 	}
-	e := &ending{status: s.status()}
-	if seen.outcome == aborted && !seen.fin {
-		e.cutOff = seen.errno
-	}
-	c.tell(e, why)
+	c.tell(e)
 }
 
 // overrule ends a connection that to the kernel is still there: the peer's host or
 // its program kept silent for too long. what tells more than the sample does.
 func (c *Conn) overrule(reason, errno error, s *sample, what string) {
-	e := &ending{status: s.status(), ours: true}
-	c.tell(e, &cause{reason: reason, err: errno, what: what})
+	e := &ending{ours: true, cause: &cause{reason: reason, err: errno, what: what}}
+	e.err = opError(opWatch, c.inner, e.cause)
+	e.once.Do(func() { e.freeze(s) })
+	e.cause.evidence = e.status.evidence
+	c.tell(e)
+}
+
+// evidence returns the Status of e, and takes the sample for it if nobody has yet.
+func (c *Conn) evidence(e *ending) Status {
+	e.once.Do(func() {
+		var s sample
+		if c.sock.raw != nil {
+			c.sock.sample(&s)
+		}
+		e.freeze(&s)
+	})
+	return e.status
+}
+
+// freeze makes s the evidence of e.
+func (e *ending) freeze(s *sample) {
+	e.status = s.status()
+	e.status.State, e.status.Err = Disconnected, e.err
 }
 
 // tell sets Err, then closes Done, then starts the callbacks, and last interrupts
 // whoever waits in Read or Write if the kernel will not. The first end stays and
 // later ones are ignored.
-func (c *Conn) tell(e *ending, why error) {
-	if cause, ok := why.(*cause); ok {
-		cause.evidence = e.status.evidence
-		e.cause = cause
-	}
-	e.err = opError(opWatch, c.inner, why)
-	e.status.State, e.status.Err = Disconnected, e.err
+func (c *Conn) tell(e *ending) {
 	c.mu.Lock()
 	if c.end.Load() != nil {
 		c.mu.Unlock()
@@ -412,7 +436,7 @@ func (c *Conn) pin() {
 // peer is connected.
 func (c *Conn) Alive() bool {
 	if c.end.Load() == nil {
-		c.look(nil)
+		c.look(hint{})
 	}
 	return c.end.Load() == nil
 }
@@ -502,7 +526,7 @@ func (c *Conn) Context(parent context.Context) (context.Context, context.CancelF
 // it costs two system calls on a TCP connection, the first time a few more.
 func (c *Conn) Status() Status {
 	if e := c.end.Load(); e != nil {
-		return e.status
+		return c.evidence(e)
 	}
 	var s sample
 	sampled := c.sock.raw != nil && c.sock.sample(&s)
@@ -510,10 +534,10 @@ func (c *Conn) Status() Status {
 	if sampled && c.counted() && s.info.State == tcpinfo.Open {
 		seen.outcome = open
 	} else {
-		seen = c.look(nil)
+		seen = c.look(hint{})
 	}
 	if e := c.end.Load(); e != nil {
-		return e.status
+		return c.evidence(e)
 	}
 	st := s.status()
 	switch {

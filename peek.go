@@ -28,13 +28,18 @@ type sight struct {
 	errno   error // aborted: the cause, by the system's name for it
 }
 
+// A hint is why a look is taken.
+type hint struct {
+	err   error // what a Read or a Write of the connection has just returned; nil otherwise
+	event bool  // the poller has told of a FIN or an end, so it is worth asking for no less
+}
+
 // A kernel shows how a connection is: a *socket, an *ioResults where there is
 // none, and a fake in tests.
 type kernel interface {
 	// look never blocks, allocates nothing while the connection is open, and
-	// leaves no trace. hint is what a Read or a Write of this connection has just
-	// returned, or nil.
-	look(hint error) sight
+	// leaves no trace.
+	look(h hint) sight
 
 	// shut remembers our own CloseRead or CloseWrite.
 	shut(read, write bool)
@@ -85,7 +90,7 @@ type socket struct {
 type glance struct {
 	at   func(fd uintptr)
 	sock *socket
-	hint error
+	hint hint
 	sight
 }
 
@@ -149,15 +154,15 @@ func (s *socket) sample(out *sample) bool {
 
 var glances = sync.Pool{New: func() any { g := new(glance); g.bind(); return g }}
 
-func (s *socket) look(hint error) sight {
+func (s *socket) look(h hint) sight {
 	g := &s.slot
 	if g.at == nil || !s.inSlot.CompareAndSwap(false, true) {
 		g = glances.Get().(*glance)
 	}
-	g.sock, g.hint = s, hint
+	g.sock, g.hint = s, h
 	err := s.raw.Control(g.at)
 	seen := g.sight
-	g.sock, g.hint, g.sight = nil, nil, sight{}
+	g.sock, g.hint, g.sight = nil, hint{}, sight{}
 	if g == &s.slot {
 		s.inSlot.Store(false)
 	} else {
@@ -231,18 +236,18 @@ type ioResults struct {
 	finSeen, writeShut atomic.Bool // only ever go from false to true
 }
 
-func (k *ioResults) look(hint error) sight {
-	switch {
-	case hint == nil || isTimeout(hint):
-	case errors.Is(hint, net.ErrClosed):
+func (k *ioResults) look(h hint) sight {
+	switch err := h.err; {
+	case err == nil || isTimeout(err):
+	case errors.Is(err, net.ErrClosed):
 		return sight{outcome: closed}
-	case errors.Is(hint, io.EOF):
+	case errors.Is(err, io.EOF):
 		k.finSeen.Store(true)
-	case errors.Is(hint, io.ErrClosedPipe):
+	case errors.Is(err, io.ErrClosedPipe):
 		// Write on a net.Pipe whose other end was closed.
 		return sight{outcome: finished, fin: true}
 	default:
-		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: hint}
+		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: h.err}
 	}
 	switch {
 	case k.finSeen.Load() && k.writeShut.Load():
@@ -298,7 +303,7 @@ func Check(conn net.Conn) error {
 	if _, ok := owner.(*net.TCPConn); ok {
 		s.family = familyInet
 	}
-	seen := s.look(nil)
+	seen := s.look(hint{})
 	err := seen.verdict(false)
 	switch {
 	case s.unfit != nil:

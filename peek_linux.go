@@ -34,7 +34,13 @@ func identify(fd uintptr) (family, error) {
 // POLLRDHUP behind unread data. Whatever it shows is confirmed by the TCP state,
 // which our own shutdown does not fool. Neither SO_ERROR nor MSG_PEEK: both take
 // the socket's error from the application (sock_error in include/net/sock.h).
-func (s *socket) lookAt(fd uintptr, hint error) sight {
+func (s *socket) lookAt(fd uintptr, h hint) sight {
+	if h.event && s.family == familyTCP {
+		// The poller has asked what poll would tell.
+		if state, _ := tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
+			return sightOf(state)
+		}
+	}
 	events, ok := pollNow(fd)
 	switch {
 	case !ok:
@@ -49,31 +55,28 @@ func (s *socket) lookAt(fd uintptr, hint error) sight {
 	if family != familyTCP {
 		return s.lookStream(events)
 	}
-	switch state, _ := tcpinfo.GetState(fd); state {
-	case tcpinfo.Open:
-		return sight{outcome: open}
-	case tcpinfo.CloseWait:
-		return sight{outcome: finSeen}
-	case tcpinfo.Finishing:
-		return sight{outcome: finished}
-	case tcpinfo.Closed:
-		return s.autopsy(fd, events&unix.POLLERR != 0, hint)
+	switch state, _ := tcpinfo.GetState(fd); {
+	case state == tcpinfo.Closed:
+		return s.autopsy(fd, events&unix.POLLERR != 0, h.err)
+	case state != tcpinfo.Unknown:
+		return sightOf(state)
+	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:
+		return s.lookStream(events)
 	default: // an emulator
-		if events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0 {
-			return s.lookStream(events)
-		}
 		return s.peekAt(fd)
 	}
 }
 
-// pollNow returns what poll shows of fd at this moment. It goes around the
-// scheduler: with no time to wait and no lock to take, the call is shorter than
-// telling the scheduler of it.
-func pollNow(fd uintptr) (int16, bool) {
-	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
-	var zero unix.Timespec
-	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
-	return p.Revents, errno == 0
+// sightOf is what a state other than CLOSE tells by itself.
+func sightOf(state tcpinfo.State) sight {
+	switch state {
+	case tcpinfo.CloseWait:
+		return sight{outcome: finSeen}
+	case tcpinfo.Finishing:
+		return sight{outcome: finished}
+	default:
+		return sight{outcome: open}
+	}
 }
 
 // lookStream tells what poll showed of a socket that has no TCP state. Here our
@@ -99,15 +102,16 @@ func (s *socket) lookStream(events int16) sight {
 
 // autopsy tells how a TCP connection came to its state CLOSE. pending says that
 // the socket still has its error: it would tell the cause and part with it. So the
-// cause follows from what TCP_INFO keeps, unless the hint brought it along.
-func (s *socket) autopsy(fd uintptr, pending bool, hint error) sight {
+// cause follows from what TCP_INFO keeps, unless err, which the application was given,
+// brought it along.
+func (s *socket) autopsy(fd uintptr, pending bool, err error) sight {
 	fin, known := finArrived(fd)
 	if !known {
 		// An end of file with the error still there followed a FIN: recv would have
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
-		fin = s.finSeen.Load() || pending && hint == io.EOF || !pending && s.writeShut.Load()
+		fin = s.finSeen.Load() || pending && err == io.EOF || !pending && s.writeShut.Load()
 	}
-	errno := errnoIn(hint)
+	errno := errnoIn(err)
 	if fin && !pending && (errno == nil || s.writeShut.Load()) {
 		return sight{outcome: finished}
 	}

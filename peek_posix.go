@@ -16,8 +16,8 @@ func identify(fd uintptr) (family, error) {
 	}
 }
 
-func (s *socket) lookAt(fd uintptr, hint error) sight {
-	if errno := errnoIn(hint); errno == errReset || isLost(errno) {
+func (s *socket) lookAt(fd uintptr, h hint) sight {
+	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
 		// The application was given the error, so the socket no longer has it.
 		s.stolen.CompareAndSwap(nil, &errno)
 	}

@@ -5,7 +5,7 @@ package liveness
 // identify finds nothing that could be looked at.
 func identify(uintptr) (family, error) { return familyUnfit, errNoSocket }
 
-func (*socket) lookAt(uintptr, error) sight { return sight{} }
+func (*socket) lookAt(uintptr, hint) sight { return sight{} }
 
 func drainAt(uintptr, []byte) (int, error) { return 0, errNoSocket }
 

@@ -105,7 +105,7 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !c.sample(c.timersOf(), &s) {
-		if c.look(nil); c.end.Load() == nil && !s.info.Full {
+		if c.look(hint{}); c.end.Load() == nil && !s.info.Full {
 			err = errNoEvidence
 		}
 		return s, err
@@ -119,7 +119,7 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 		return s, nil
 	}
 	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, &s) }); cerr != nil {
-		c.look(cerr)
+		c.look(hint{})
 		return s, nil
 	}
 	c.wake(c.timersOf(), time.Now().Add(maxPingWait)) // ctx may end before there is an answer

@@ -142,7 +142,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 	t.awake.Store(false) // before the sample: a write that comes later marks again
 	var s sample
 	if !c.sample(t, &s) {
-		c.look(nil)
+		c.look(hint{})
 		return next
 	}
 	now := time.Now()
@@ -206,7 +206,7 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 		return sampled && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
 	}
 	state := tcpinfo.Open
-	switch seen := c.kernel.look(nil); seen.outcome {
+	switch seen := c.kernel.look(hint{}); seen.outcome {
 	case finSeen:
 		state = tcpinfo.CloseWait
 	case blind, open:
