@@ -20,6 +20,9 @@ type connKey struct{}
 // [FromContext] finds the Conn in a handler. If [From] finds no Conn in conn, ctx
 // is returned as it is.
 //
+// It serves any accept loop that always closes its connections, for a context that
+// lives as long as the connection does.
+//
 // A client that closes its writing side is gone as far as HTTP is concerned; a
 // server for clients that do so and wait for the response sets
 // [Config.AllowHalfClose].
@@ -31,7 +34,7 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	// Nobody is there to call the CancelFunc; the end of the connection, which the
 	// server always closes, does it.
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
-	c.OnDisconnect(cancel)
+	c.onEnd(&call{f: cancel, inline: true})
 	return ctx
 }
 

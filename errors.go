@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"time"
 )
 
 // The reasons for an end that the peer or the path caused. They are what
@@ -32,15 +33,15 @@ var (
 
 	// ErrPeerLost is a peer whose host gave no sign of life in time, or to which
 	// there is no route.
-	ErrPeerLost error = &reason{text: "peer lost", timeout: true}
+	ErrPeerLost error = &reason{text: "peer lost", timeout: true, missing: "heard"}
 
 	// ErrPeerStalled is a peer whose host answers while its program took no data
 	// for [Config.StallTimeout].
-	ErrPeerStalled error = &reason{text: "peer stalled", timeout: true}
+	ErrPeerStalled error = &reason{text: "peer stalled", timeout: true, missing: "taken"}
 
 	// ErrPeerIdle is a peer that could have sent and sent nothing for
 	// [Config.ReadIdleTimeout].
-	ErrPeerIdle error = &reason{text: "peer idle", timeout: true}
+	ErrPeerIdle error = &reason{text: "peer idle", timeout: true, missing: "received"}
 )
 
 // opWatch is the Op of every net.OpError that is the library's own.
@@ -50,6 +51,7 @@ const opWatch = "watch"
 type reason struct {
 	text    string
 	timeout bool
+	missing string // what there was nothing of
 }
 
 func (r *reason) Error() string   { return r.text }
@@ -66,15 +68,15 @@ func (r *reason) Is(target error) bool {
 type cause struct {
 	reason   error         // a sentinel, or net.ErrClosed
 	err      error         // what the system said: a syscall.Errno, or what Read or Write of a connection without a socket returned; may be nil
-	what     string        // what came to pass, if the evidence does not say it; may be empty
-	evidence func() string // puts the evidence into words when somebody prints it; may be nil
+	silence  time.Duration // how long what the reason speaks of has lasted; 0 if it speaks of none
+	evidence func() string // puts more evidence into words when somebody prints it; may be nil
 }
 
 func (c *cause) Error() string {
 	s := c.reason.Error()
 	sep := ": "
-	if c.what != "" {
-		s += sep + c.what
+	if c.silence > 0 {
+		s += fmt.Sprintf(": nothing %s for %.1f s", c.reason.(*reason).missing, c.silence.Seconds())
 		sep = ", "
 	}
 	if c.evidence != nil {

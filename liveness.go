@@ -109,6 +109,10 @@ type Config struct {
 	// end comes with a RST, a time-out, our own Close, or when our own CloseWrite
 	// is done too. Without it a FIN is the end, which is right for most servers and
 	// for pools.
+	//
+	// A FIN is seen ahead of the data that came before it, so at the end by two FINs
+	// there may be data that are still to be read. A proxy that closes the other
+	// side as soon as OnDisconnect says ErrPeerClosed cuts off its stream.
 	AllowHalfClose bool
 
 	// OnDisconnect, if not nil, is called once for each connection, whatever ended
@@ -356,6 +360,9 @@ func (c *Conn) finish(why error, seen sight) {
 		// Before anybody is told, who might close the socket and with it the evidence.
 		// A FIN needs none, and is told first.
 		c.evidence(e)
+		if e.cause.reason == ErrPeerLost {
+			e.cause.silence = e.status.Silence
+		}
 		e.cause.evidence = e.status.evidence
 		if !seen.fin {
 			e.cutOff = seen.errno
@@ -365,9 +372,9 @@ func (c *Conn) finish(why error, seen sight) {
 }
 
 // overrule ends a connection that to the kernel is still there: the peer's host or
-// its program kept silent for too long. what tells more than the sample does.
-func (c *Conn) overrule(reason, errno error, s *sample, what string) {
-	e := &ending{ours: true, cause: &cause{reason: reason, err: errno, what: what}}
+// its program kept silent for that long.
+func (c *Conn) overrule(reason, errno error, s *sample, silence time.Duration) {
+	e := &ending{ours: true, cause: &cause{reason: reason, err: errno, silence: silence}}
 	e.err = opError(opWatch, c.inner, e.cause)
 	e.once.Do(func() { e.freeze(s) })
 	e.cause.evidence = e.status.evidence
@@ -409,8 +416,17 @@ func (c *Conn) tell(e *ending) {
 	c.silences = nil
 	c.pin()
 	c.mu.Unlock()
+	// Contexts first and here: net/http cancels its own when its Read returns the
+	// end of file that brought us here, and the first cause stays.
 	for call := calls; call != nil; call = call.next {
-		go call.f(e.err)
+		if call.inline {
+			call.f(e.err)
+		}
+	}
+	for call := calls; call != nil; call = call.next {
+		if !call.inline {
+			go call.f(e.err)
+		}
 	}
 	if e.ours {
 		c.interrupt()
@@ -486,7 +502,11 @@ func (c *Conn) OnDisconnect(f func(error)) (stop func() bool) {
 	if f == nil {
 		return func() bool { return false }
 	}
-	call := &call{f: f}
+	return c.onEnd(&call{f: f})
+}
+
+// onEnd has call made at the end, or now if that is past.
+func (c *Conn) onEnd(call *call) (stop func() bool) {
 	c.mu.Lock()
 	e := c.end.Load()
 	if e == nil {
@@ -494,8 +514,12 @@ func (c *Conn) OnDisconnect(f func(error)) (stop func() bool) {
 		c.pin()
 	}
 	c.mu.Unlock()
-	if e != nil {
-		go f(e.err)
+	switch {
+	case e == nil:
+	case call.inline:
+		call.f(e.err)
+	default:
+		go call.f(e.err)
 	}
 	return func() bool {
 		c.mu.Lock()
@@ -512,7 +536,7 @@ func (c *Conn) OnDisconnect(f func(error)) (stop func() bool) {
 // for is done.
 func (c *Conn) Context(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
-	stop := c.OnDisconnect(cancel)
+	stop := c.onEnd(&call{f: cancel, inline: true})
 	return ctx, func() {
 		stop()
 		cancel(nil)
@@ -566,6 +590,7 @@ func (c *Conn) NetConn() net.Conn { return c.inner }
 // A call is one registration of OnDisconnect, in a list of its Conn.
 type call struct {
 	f          func(error)
+	inline     bool // f is the cancel function of a context: it does not block, and is called at once
 	prev, next *call
 	listed     bool
 }
@@ -597,7 +622,7 @@ func (l *callList) remove(c *call) bool {
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
-	*c = call{f: c.f}
+	c.prev, c.next, c.listed = nil, nil, false
 	return true
 }
 

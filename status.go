@@ -124,12 +124,9 @@ func suspect(i *tcpinfo.Info) bool {
 	}
 }
 
-// evidence tells in words why the peer is thought to be gone.
+// evidence tells in words what is unanswered.
 func (st *Status) evidence() string {
 	var parts []string
-	if st.Silence >= time.Second {
-		parts = append(parts, fmt.Sprintf("nothing heard for %.1f s", st.Silence.Seconds()))
-	}
 	count := func(n int, one, many string) {
 		switch {
 		case n == 1:

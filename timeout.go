@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -161,7 +160,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 	if t.peer > 0 && c.counted() {
 		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow().idle)
 		if lost {
-			c.overrule(ErrPeerLost, errTimedOut, &s, "")
+			c.overrule(ErrPeerLost, errTimedOut, &s, s.info.Silence())
 			return time.Time{}
 		}
 		if wait > 0 {
@@ -171,7 +170,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 	if t.stall > 0 {
 		stalled, wait := t.stalled.ask(now, jumped, &s.info, t.stall)
 		if stalled {
-			c.overrule(ErrPeerStalled, nil, &s, fmt.Sprintf("nothing taken for %.1f s", now.Sub(t.stalled.since).Seconds()))
+			c.overrule(ErrPeerStalled, nil, &s, now.Sub(t.stalled.since))
 			return time.Time{}
 		}
 		if wait > 0 {
@@ -182,7 +181,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 	if t.idle > 0 {
 		limit := t.idle + tickSlack
 		if state == quietRuns && silence >= limit {
-			c.overrule(ErrPeerIdle, nil, &s, fmt.Sprintf("nothing received for %.1f s", silence.Seconds()))
+			c.overrule(ErrPeerIdle, nil, &s, silence)
 			return time.Time{}
 		}
 		if wait := state.wait(limit, silence); wait > 0 {
