@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,11 @@ const patience = 20 * time.Second
 // never is a step of work that no test waits for: it has to be stopped.
 const never = "-step=1h"
 
+func TestMain(m *testing.M) {
+	livenesstest.Main()
+	os.Exit(m.Run())
+}
+
 func TestExamples(t *testing.T) {
 	switch runtime.GOOS {
 	case "js", "wasip1", "ios", "android", "plan9":
@@ -47,6 +53,7 @@ func TestExamples(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T, string){
 		"vanish":     testVanish,
+		"heartbeat":  testHeartbeat,
 		"server":     testServer,
 		"httpserver": testHTTPServer,
 		"tlsserver":  testTLSServer,
@@ -218,12 +225,12 @@ func testHTTPServer(t *testing.T, path string) {
 		p.expect(t, "POST "+peer.LocalAddr().String()+": stopped: ", liveness.ErrPeerReset.Error())
 	})
 	t.Run("no body", func(t *testing.T) {
-		// net/http reads on here and notices the end too, whoever is first.
+		// net/http reads on here and notices the end too; the reason must be ours.
 		peer := dial(t, p.addr)
 		fmt.Fprint(peer, "GET /work HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		p.expect(t, "GET "+peer.LocalAddr().String()+": 0 % done")
 		peer.Close()
-		p.expect(t, "GET "+peer.LocalAddr().String()+": stopped: ")
+		p.expect(t, "GET "+peer.LocalAddr().String()+": stopped: ", liveness.ErrPeerClosed.Error())
 	})
 	t.Run("answers", func(t *testing.T) {
 		p := start(t, path, "-step=1ms")
@@ -238,6 +245,41 @@ func testHTTPServer(t *testing.T, path string) {
 			t.Errorf("got %q, %v", body, err)
 		}
 	})
+}
+
+// testHeartbeat has one client answer each ping, and another one hang: a process
+// that was stopped, whose kernel acknowledges the pings in its name.
+func testHeartbeat(t *testing.T, path string) {
+	server := start(t, path, "-silence=500ms")
+	hung, err := livenesstest.StartProcess("tcp", server.addr)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Release()
+	if err := hung.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := hung.Stop(); err != nil {
+		t.Skipf("no process can be stopped: %v", err)
+	}
+	well := dial(t, server.addr)
+	name := well.LocalAddr().String()
+	for range 4 { // longer than the other one lasts
+		for _, want := range []string{"ping\n", "heard: pong\n"} {
+			if line := readLine(t, well); line != want {
+				t.Fatalf("read %q instead of %q", line, want)
+			}
+			if want == "ping\n" {
+				fmt.Fprintln(well, "pong")
+			}
+		}
+	}
+	server.expect(t, "hangs", liveness.ErrPeerIdle.Error())
+	well.Close()
+	server.expect(t, name, "left")
 }
 
 func testTLSServer(t *testing.T, path string) {
