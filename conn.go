@@ -205,6 +205,11 @@ func (c *Conn) writeFailed(own, err error) error {
 func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 	s := c.ioFailed(err)
 	e := c.end.Load()
+	if e != nil {
+		e.contexts.Lock()
+		//lint:ignore SA2001 to wait is all
+		e.contexts.Unlock()
+	}
 	switch {
 	case e != nil && e.ours && isDeadline(err):
 		if n == 0 && c.direct {

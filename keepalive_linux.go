@@ -3,6 +3,7 @@ package liveness
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		}
 		switch {
 		case err == nil:
-			s.undo = append(s.undo, sockopt{o.level, o.name, before})
+			s.setup.undo = append(s.setup.undo, sockopt{o.level, o.name, before})
 		case s.family == familyMPTCP && (err == unix.ENOPROTOOPT || err == unix.EOPNOTSUPP):
 			// Not every option exists there.
 		default:
@@ -59,11 +60,10 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 
 // untune puts back what tune has changed, in the opposite order.
 func (s *socket) untune(fd uintptr) {
-	for i := len(s.undo) - 1; i >= 0; i-- {
-		o := s.undo[i]
+	for _, o := range slices.Backward(s.setup.undo) {
 		_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
 	}
-	s.undo = nil
+	s.setup.undo = nil
 }
 
 // rtoLimit returns the TCP_RTO_MAX_MS to set, or 0 to leave it alone: the kernel

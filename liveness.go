@@ -256,6 +256,11 @@ type ending struct {
 	cutOff error  // the errno if no FIN of the peer came: an EOF would then be a lie
 	ours   bool   // the library's own verdict: to the kernel, the connection is still there
 
+	// contexts is held from before the end is seen until the contexts are cancelled.
+	// A Read waits for it before it returns an end of file: net/http, which then
+	// cancels its own contexts and gives no reason, must not be the first.
+	contexts sync.Mutex
+
 	once   sync.Once // fills status; see Conn.evidence
 	status Status
 }
@@ -282,14 +287,16 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	s.slot.bind()
 	s.watch = newToken(c, owner)
 	c.kernel, c.direct = s, owner == inner
-	s.cfg = cfg
+	if cfg.PeerTimeout > 0 || cfg.KeepAlive.Enable || cfg.StallTimeout > 0 {
+		s.setup = &setup{cfg: cfg}
+	}
 	c.mu.Lock()
 	c.pin()
 	c.mu.Unlock()
 	// Registering is the last step that can fail: nobody is told of a Conn that is
 	// not returned.
 	seen := s.look(hint{})
-	s.cfg, s.undo = nil, nil
+	s.setup = nil
 	switch {
 	case seen.outcome == closed:
 		return nil, net.ErrClosed
@@ -408,6 +415,7 @@ func (c *Conn) tell(e *ending) {
 		c.mu.Unlock()
 		return
 	}
+	e.contexts.Lock()
 	c.end.Store(e)
 	if c.done != nil {
 		close(c.done)
@@ -416,13 +424,12 @@ func (c *Conn) tell(e *ending) {
 	c.silences = nil
 	c.pin()
 	c.mu.Unlock()
-	// Contexts first and here: net/http cancels its own when its Read returns the
-	// end of file that brought us here, and the first cause stays.
 	for call := calls; call != nil; call = call.next {
 		if call.inline {
 			call.f(e.err)
 		}
 	}
+	e.contexts.Unlock()
 	for call := calls; call != nil; call = call.next {
 		if !call.inline {
 			go call.f(e.err)

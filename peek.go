@@ -60,8 +60,8 @@ const (
 // A socket is the kernel's side of a connection.
 type socket struct {
 	raw   syscall.RawConn
-	watch *token  // to be registered by the first look; nil if nothing is to be told
-	cfg   *Config // what the first look is to set; nil for a Check
+	watch *token // to be registered by the first look; nil if nothing is to be told
+	setup *setup // what the first look is to do besides; nil if nothing
 
 	// Set by the first look, which must be over before others begin.
 	family family
@@ -74,7 +74,6 @@ type socket struct {
 	writeShut atomic.Bool // CloseWrite was called here
 
 	limits    atomic.Pointer[limits] // the options that the socket had when they were last asked for; nil before
-	undo      []sockopt              // what tune has changed, until the first look is over
 	short     atomic.Bool            // TCP_INFO tells the state and no more, as under emulators
 	synCounts atomic.Int32           // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
 
@@ -82,6 +81,12 @@ type socket struct {
 
 	slot   glance      // saves the pool for the usual single caller; guarded by inSlot; unused if not bound
 	inSlot atomic.Bool // somebody is using slot
+}
+
+// A setup is for the first look of a Wrap.
+type setup struct {
+	cfg  *Config
+	undo []sockopt // what tune has changed
 }
 
 // A glance carries one look through RawConn.Control, which keeps the descriptor
@@ -113,15 +118,17 @@ func (s *socket) introduce(fd uintptr) {
 	if s.family == familyUnfit {
 		return
 	}
-	if s.cfg != nil {
-		if err := s.tune(fd, s.cfg); err != nil {
+	if s.setup != nil {
+		if err := s.tune(fd, s.setup.cfg); err != nil {
 			s.family, s.unfit = familyUnfit, err
 			return
 		}
 	}
 	if s.watch != nil {
 		if err := theHub.add(s.watch, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			s.untune(fd)
+			if s.setup != nil {
+				s.untune(fd)
+			}
 			s.family, s.unfit = familyUnfit, err
 		}
 	}
