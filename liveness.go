@@ -37,6 +37,22 @@
 // CloseRead and CloseWrite, a closed receive window, and an error on the other side
 // of a copy.
 //
+// # Peers that say nothing
+//
+// A peer that vanishes sends no FIN; one that hangs is answered for by its kernel.
+// [Config] has a time-out for each: PeerTimeout for a host that gives no sign of
+// life, StallTimeout for a program that takes no data, ReadIdleTimeout for one that
+// sends none. They are off unless asked for. One clock serves all connections, and
+// asks the kernel instead of counting Reads and Writes; it runs while there is
+// something to ask.
+//
+// These three verdicts are the library's own. They end the Reads and Writes that
+// wait, and those to come, with an error that wraps the verdict; what was received
+// before is still read first. Everything else is left to the caller, Close included.
+//
+// [Conn.OnSilence] is the place for a protocol's own ping, [Conn.Ping] asks the
+// peer's host without one, and [Conn.Status] shows what is known.
+//
 // # What cannot be seen
 //
 //   - A FIN or RST that did not arrive: behind a full receive buffer that we do not
@@ -86,22 +102,48 @@ import (
 // A Config says what to watch for. Nil and the zero value watch and change
 // nothing on the connection. It is copied on entry.
 type Config struct {
-	// PeerTimeout is the time within which a peer that vanished without a word is
-	// reported as ErrPeerLost. 0 leaves the socket's own timers alone.
+	// PeerTimeout is the time within which a peer that vanished without a word, by
+	// power loss or a cut cable, is reported as ErrPeerLost. It is 4 s to 65534 s;
+	// 0 leaves the socket's own timers alone.
+	//
+	// While nothing is outstanding the keep-alive of the kernel asks, tuned as by
+	// [KeepAlive]; data in flight are watched by the library, because keep-alive then
+	// stands still, and TCP_USER_TIMEOUT, which does not, ends live connections whose
+	// peer is slow to read. An outage shorter than half of PeerTimeout is survived at
+	// any time. On Linux a peer that vanishes is reported within 1.05 PeerTimeout + 2 s
+	// while idle, and 1.25 PeerTimeout + 1 s with data in flight, unsent, or behind a
+	// closed window. Kernels before 6.15 have no TCP_RTO_MAX_MS, and there the latter
+	// is 2 PeerTimeout + 1 s. Data that are written through NetConn are not watched.
+	// See [Status.DetectWithin] for what holds on a connection.
+	//
+	// A TCP_USER_TIMEOUT of the user's is left in place, and may end a connection
+	// earlier: also one whose peer is alive and slow.
 	PeerTimeout time.Duration
 
 	// KeepAlive tunes the keep-alive probes. With Enable set it replaces the tuning
-	// that PeerTimeout would derive, and its fields mean what they mean to
-	// [net.TCPConn.SetKeepAliveConfig]. Without Enable it must be zero.
+	// that PeerTimeout would derive, and nothing else, and its fields mean what they
+	// mean to [net.TCPConn.SetKeepAliveConfig]: zero is the default of package net,
+	// negative is unchanged. Idle and Interval are at most 32767 s, Count is at most
+	// 127. Without Enable it must be zero, and nothing is changed.
 	KeepAlive net.KeepAliveConfig
 
 	// StallTimeout is the time after which a peer that takes no data, although its
-	// host answers, is reported as ErrPeerStalled. 0 is never.
+	// host answers, is reported as ErrPeerStalled, within 1.1 StallTimeout + 1 s. It is
+	// 100 ms or more; 0 is never.
+	//
+	// What counts is what the peer's kernel announces: it opens the window in steps,
+	// and a reader of 1 kB/s may take no step for many seconds. On AF_UNIX and MPTCP a
+	// peer is reported while a Write waits for that long and nothing leaves the queue.
 	StallTimeout time.Duration
 
 	// ReadIdleTimeout is the time after which a peer that could send and sends
-	// nothing is reported as ErrPeerIdle. A long download is silence too. 0 is
-	// never.
+	// nothing is reported as ErrPeerIdle, within 1.1 ReadIdleTimeout + 100 ms. A long
+	// download is silence too. It is 100 ms or more; 0 is never.
+	//
+	// Bytes received count, from Wrap or the last of them on, whoever reads them. The
+	// clock stands still while our own receive buffer is full, and stops with the
+	// peer's FIN. Keep-alive answers do not count. Where the kernel does not tell when
+	// bytes came (anywhere but on TCP on Linux), the clock runs while a Read waits.
 	ReadIdleTimeout time.Duration
 
 	// AllowHalfClose says that the peer's FIN alone is not the end: it may have

@@ -9,10 +9,9 @@ import (
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// The least that can be asked for: a stall is told by window probes, whose first
-// comes after 0.2 s, and the kernel's ages are as coarse as its tick.
+// The least that can be asked for: the kernel's ages are as coarse as its tick.
 const (
-	minStallTimeout    = time.Second
+	minStallTimeout    = 100 * time.Millisecond
 	minReadIdleTimeout = 100 * time.Millisecond
 )
 
