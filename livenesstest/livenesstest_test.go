@@ -1,0 +1,376 @@
+package livenesstest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// notMain makes a process that StartProcess starts one that does not call Main, and says so on standard output.
+const notMain = "LIVENESSTEST_TEST_NOT_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(notMain) != "" {
+		fmt.Println("PASS")
+		select {}
+	}
+	livenesstest.Main()
+	os.Exit(m.Run())
+}
+
+// patience bounds waits for what must happen.
+const patience = 20 * time.Second
+
+var networks = []string{"tcp4", "tcp6", "unix", "mptcp"}
+
+func onEvery(t *testing.T, test func(t *testing.T, network string)) {
+	for _, network := range networks {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			test(t, network)
+		})
+	}
+}
+
+func pair(t *testing.T, network string) (net.Conn, *livenesstest.Peer) {
+	t.Helper()
+	conn, peer := livenesstest.Pair(t, network)
+	limit(t, conn)
+	limit(t, peer)
+	return conn, peer
+}
+
+func limit(t *testing.T, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+}
+
+// listen is the server under test.
+func listen(t *testing.T, network string) net.Listener {
+	t.Helper()
+	var config net.ListenConfig
+	config.SetMultipathTCP(network == "mptcp")
+	var listener net.Listener
+	var err error
+	switch network {
+	case "unix":
+		dir, mkErr := os.MkdirTemp("", "liveness")
+		require.NoError(t, mkErr)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		listener, err = config.Listen(context.Background(), "unix", filepath.Join(dir, "s"))
+	case "tcp6":
+		listener, err = config.Listen(context.Background(), "tcp6", "[::1]:0")
+	default:
+		listener, err = config.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
+}
+
+func process(t *testing.T, network string) (net.Conn, *livenesstest.Process) {
+	t.Helper()
+	listener := listen(t, network)
+	process, err := livenesstest.StartProcess(network, listener.Addr().String())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, process.Release()) })
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	limit(t, conn)
+	return conn, process
+}
+
+func write(t *testing.T, w io.Writer, s string) {
+	t.Helper()
+	_, err := io.WriteString(w, s)
+	require.NoError(t, err)
+}
+
+func requireRead(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	_, err := io.ReadFull(r, got)
+	require.NoError(t, err)
+	require.Equal(t, want, string(got))
+}
+
+func requireEOF(t *testing.T, conn net.Conn) {
+	t.Helper()
+	n, err := conn.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+	require.Zero(t, n)
+}
+
+// leaveUnread sends five bytes to peer of which it reads one: the others have arrived then.
+func leaveUnread(t *testing.T, conn net.Conn, peer *livenesstest.Peer) {
+	t.Helper()
+	write(t, conn, "hello")
+	requireRead(t, peer, "h")
+}
+
+func TestPair(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		for _, end := range []net.Conn{conn, peer.NetConn()} {
+			if network == "unix" {
+				require.IsType(t, (*net.UnixConn)(nil), end)
+				continue
+			}
+			require.IsType(t, (*net.TCPConn)(nil), end)
+			multipath, err := end.(*net.TCPConn).MultipathTCP()
+			require.NoError(t, err)
+			require.Equal(t, network == "mptcp", multipath)
+		}
+		write(t, conn, "there")
+		requireRead(t, peer, "there")
+		write(t, peer, "back")
+		requireRead(t, conn, "back")
+	})
+}
+
+func TestPairUnknownNetwork(t *testing.T) {
+	tb := &recorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		livenesstest.Pair(tb, "udp")
+	}()
+	<-done
+	require.True(t, tb.fatal)
+}
+
+// recorder is a test that may fail.
+type recorder struct {
+	testing.TB
+	fatal bool
+}
+
+func (r *recorder) Fatalf(string, ...any) {
+	r.fatal = true
+	runtime.Goexit()
+}
+
+func TestPairCleanup(t *testing.T) {
+	for _, network := range networks {
+		var conn net.Conn
+		var peer *livenesstest.Peer
+		t.Run(network, func(t *testing.T) { conn, peer = livenesstest.Pair(t, network) })
+		if conn == nil {
+			continue
+		}
+		_, err := conn.Write(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+		_, err = peer.Write(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+	}
+}
+
+func TestClose(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		write(t, peer, "bye")
+		require.NoError(t, peer.Close())
+		requireRead(t, conn, "bye")
+		requireEOF(t, conn)
+		require.ErrorIs(t, peer.Close(), net.ErrClosed)
+	})
+}
+
+func TestCloseDiscardsUnread(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		leaveUnread(t, conn, peer)
+		require.NoError(t, peer.Close())
+		requireEOF(t, conn)
+		requireEOF(t, conn) // and no reset behind it
+	})
+}
+
+// The FIN must come although bytes arrive between the discarding and the closing.
+func TestCloseUnderFire(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		if network == "mptcp" {
+			t.Skip("a reset supersedes the FIN there")
+		}
+		for range 5 {
+			conn, peer := pair(t, network)
+			sent := make(chan error, 1)
+			go func() {
+				for {
+					if _, err := conn.Write(make([]byte, 64<<10)); err != nil {
+						sent <- err
+						return
+					}
+				}
+			}()
+			_, err := io.ReadFull(peer, make([]byte, 1<<20))
+			require.NoError(t, err)
+			require.NoError(t, peer.Close())
+			requireEOF(t, conn)
+			require.NotErrorIs(t, <-sent, os.ErrDeadlineExceeded)
+		}
+	})
+}
+
+func TestCloseWakesReader(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, peer.NetConn())
+			read <- err
+		}()
+		write(t, conn, "hello")
+		require.NoError(t, peer.Close())
+		if err := <-read; network != "unix" {
+			require.ErrorIs(t, err, net.ErrClosed)
+		}
+		requireEOF(t, conn)
+	})
+}
+
+func TestCloseWrite(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		require.NoError(t, peer.CloseWrite())
+		requireEOF(t, conn)
+		write(t, conn, "answer")
+		requireRead(t, peer, "answer")
+	})
+}
+
+func TestDrain(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		peer.Drain()
+		peer.Drain()
+		_, err := conn.Write(make([]byte, 8<<20)) // more than the buffers hold
+		require.NoError(t, err)
+		require.NoError(t, peer.Close())
+		requireEOF(t, conn)
+	})
+}
+
+// A connection that is no socket can still be closed.
+func TestNewPeerOfPipe(t *testing.T) {
+	t.Parallel()
+	conn, far := net.Pipe()
+	peer := livenesstest.NewPeer(far)
+	require.Same(t, far, peer.NetConn())
+	require.ErrorIs(t, peer.CloseWrite(), errors.ErrUnsupported)
+	require.ErrorIs(t, peer.Reset(), errors.ErrUnsupported)
+	_, err := livenesstest.Cut(peer)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.NoError(t, peer.Close())
+	requireEOF(t, conn)
+}
+
+func TestDialErrors(t *testing.T) {
+	t.Parallel()
+	peer, err := livenesstest.Dial("mptcp", listen(t, "tcp4").Addr().String()) // no Multipath TCP at the other end
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.Nil(t, peer)
+	peer, err = livenesstest.Dial("unix", filepath.Join(t.TempDir(), "nobody"))
+	require.Error(t, err)
+	require.Nil(t, peer)
+}
+
+func TestTLS(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		server, client, err := livenesstest.TLSConfig()
+		require.NoError(t, err)
+		conn, peer := pair(t, network)
+		serverEnd, clientEnd := tls.Server(conn, server), tls.Client(peer, client)
+		go func() {
+			io.WriteString(serverEnd, "hello") // session tickets go with it
+		}()
+		requireRead(t, clientEnd, "hello")
+		require.NoError(t, clientEnd.Close())
+		requireEOF(t, serverEnd)
+		requireEOF(t, conn)
+	})
+}
+
+// The peer may also be above TLS.
+func TestTLSPeer(t *testing.T) {
+	t.Parallel()
+	server, client, err := livenesstest.TLSConfig()
+	require.NoError(t, err)
+	conn, far := pair(t, "tcp4")
+	serverEnd, peer := tls.Server(conn, server), livenesstest.NewPeer(tls.Client(far.NetConn(), client))
+	go func() {
+		io.WriteString(serverEnd, "hello")
+	}()
+	requireRead(t, peer, "hel")
+	require.NoError(t, peer.Close())
+	requireEOF(t, serverEnd)
+}
+
+func TestProcessClose(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, process := process(t, network)
+		write(t, conn, "unread")
+		require.NoError(t, process.Send(3))
+		require.NoError(t, process.Close())
+		requireRead(t, conn, "\x00\x00\x00")
+		requireEOF(t, conn)
+		require.ErrorIs(t, process.Send(1), os.ErrProcessDone)
+		require.ErrorIs(t, process.Close(), os.ErrProcessDone)
+		require.ErrorIs(t, process.Kill(), os.ErrProcessDone)
+		require.NoError(t, process.Release())
+		require.NoError(t, process.Release())
+	})
+}
+
+func TestProcessCloseWriteAndDrain(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, process := process(t, network)
+		require.NoError(t, process.CloseWrite())
+		requireEOF(t, conn)
+		require.NoError(t, process.Drain())
+		_, err := conn.Write(make([]byte, 8<<20))
+		require.NoError(t, err)
+		require.Error(t, process.Send(1))
+	})
+}
+
+func TestProcessErrors(t *testing.T) {
+	address := listen(t, "tcp4").Addr().String()
+
+	t.Setenv(notMain, "1")
+	_, err := livenesstest.StartProcess("tcp4", address)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.ErrorIs(t, err, os.ErrProcessDone)
+	require.ErrorContains(t, err, "Main")
+	os.Unsetenv(notMain)
+
+	_, err = livenesstest.StartProcess("mptcp", address)
+	require.ErrorIs(t, err, errors.ErrUnsupported) // also across the pipe
+	nobody := filepath.Join(t.TempDir(), "nobody")
+	_, err = livenesstest.StartProcess("unix", nobody)
+	require.ErrorContains(t, err, nobody)
+
+	t.Setenv("LIVENESSTEST_PROCESS", "1")
+	_, err = livenesstest.StartProcess("tcp4", address)
+	require.ErrorContains(t, err, "Main was not called")
+}
