@@ -28,12 +28,27 @@ var _ interface {
 // Timeout method reports false, so that a loop that goes on after the time-outs of
 // its own deadlines ends.
 func (c *Conn) Read(b []byte) (int, error) {
+	if c.counted() {
+		n, err := c.inner.Read(b)
+		if err != nil {
+			return c.readFailed(b, n, err)
+		}
+		return n, nil
+	}
+	return c.readUncounted(b)
+}
+
+// readUncounted is Read where the kernel does not tell what was received, nor how a
+// connection ended once its error was taken.
+func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	t := c.timers.Load()
-	if t != nil && !c.counted() {
+	if t != nil {
 		c.beginRead(t)
 	}
-	n, err := c.inner.Read(b)
-	if t != nil && !c.counted() {
+	c.sock.inIO.Add(1)
+	defer c.endIO()
+	n, err = c.inner.Read(b)
+	if t != nil {
 		t.endRead(n)
 	}
 	if err != nil {
@@ -42,9 +57,20 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// endIO makes up for an event that has waited for this Read or Write to return.
+func (c *Conn) endIO() {
+	if c.sock.inIO.Add(-1) == 0 && c.sock.deferred.Swap(false) && c.end.Load() == nil {
+		c.look(hint{event: true})
+	}
+}
+
 // Write writes to the wrapped connection and returns what that one returns, or,
 // after a verdict of the library's own, an error that wraps it; see Read.
 func (c *Conn) Write(b []byte) (int, error) {
+	if !c.counted() {
+		c.sock.inIO.Add(1)
+		defer c.endIO()
+	}
 	t := c.beginWrite()
 	n, err := c.inner.Write(b)
 	c.endWrite(t)
@@ -224,17 +250,26 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 	case err != io.EOF || !c.direct:
 		return n, err
 	}
-	errno := s.errno
-	if e != nil {
-		errno = e.cutOff
-	} else if s.outcome != aborted || s.fin {
-		errno = nil
+	if e != nil && e.cutOff != nil {
+		s = sight{outcome: aborted, errno: e.cutOff}
+		if c.counted() {
+			// Now that all is read, a FIN shows that could not be seen behind data.
+			s = c.kernel.look(hint{err: err})
+		}
 	}
-	if errno == nil {
+	if s.outcome != aborted || s.fin {
 		return n, io.EOF
 	}
-	return n, opError("read", c.inner, os.NewSyscallError("read", errno))
+	return n, opError("read", c.inner, &cutOff{os.NewSyscallError("read", s.errno)})
 }
+
+// cutOff is the error of a stream that ended without a FIN, delivered in place of
+// an end of file. It is no time-out even if its errno says so: there may be a loop
+// that goes on after the time-outs of its own deadlines, and the errno comes again.
+type cutOff struct{ error }
+
+func (*cutOff) Timeout() bool   { return false }
+func (e *cutOff) Unwrap() error { return e.error }
 
 // verdictError is the verdict as Read and Write return it.
 func (c *Conn) verdictError(op string, e *ending) error {
@@ -364,6 +399,12 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := s.SyscallConn()
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := c.inner.(*net.UnixConn); ok {
+		if t := c.timers.Load(); t == nil || t.stall == 0 {
+			// It has no ReadFrom to bring io.Copy back to, so let that find the PollFD.
+			return raw, nil
+		}
 	}
 	return &rawConn{raw, c}, nil
 }

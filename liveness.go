@@ -261,7 +261,9 @@ func isNil(conn net.Conn) bool {
 // SyscallConn are kept, with splice and sendfile. What a wrapper cannot keep are
 // assertions to *[net.TCPConn] itself and what only that type has: SetLinger,
 // SetNoDelay, SetKeepAlive, File. Reach those through NetConn; net.Buffers
-// through WriteBuffers.
+// through WriteBuffers. Data are spliced between two Conns, but not where package
+// net looks for its own types and finds a Conn: from a Conn by ReadFrom of a bare
+// *net.TCPConn, and from a bare connection to a Conn that wraps a *net.UnixConn.
 //
 // Multiple goroutines may invoke methods on a Conn simultaneously.
 //
@@ -295,7 +297,7 @@ type Conn struct {
 type ending struct {
 	err    error
 	cause  *cause // in err; nil for our own Close
-	cutOff error  // the errno if no FIN of the peer came: an EOF would then be a lie
+	cutOff error  // the errno, if no FIN of the peer was seen: an end of file would be a lie
 	ours   bool   // the library's own verdict: to the kernel, the connection is still there
 
 	// contexts is held from before the end is seen until the contexts are cancelled.

@@ -77,7 +77,11 @@ type socket struct {
 	short     atomic.Bool            // TCP_INFO tells the state and no more, as under emulators
 	synCounts atomic.Int32           // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
 
-	stolen atomic.Pointer[error] // the errno that a look took from the socket, where no other look exists
+	// Where the kernel keeps no state, the errno of an end is in the socket only until
+	// somebody takes it: a look without an alternative, or a Read or Write of ours.
+	stolen   atomic.Pointer[error] // what was taken
+	inIO     atomic.Int32          // Reads and Writes that may be taking it just now
+	deferred atomic.Bool           // an event waits for them to return
 
 	slot   glance      // saves the pool for the usual single caller; guarded by inSlot; unused if not bound
 	inSlot atomic.Bool // somebody is using slot

@@ -41,7 +41,7 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 			return sightOf(state)
 		}
 	}
-	events, ok := pollNow(fd)
+	events, ok := pollNow(fd, unix.POLLRDHUP)
 	switch {
 	case !ok:
 		return s.peekAt(fd)
@@ -53,7 +53,7 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 		family, _ = identify(fd)
 	}
 	if family != familyTCP {
-		return s.lookStream(events)
+		return s.lookStream(events, h)
 	}
 	switch state, _ := tcpinfo.GetState(fd); {
 	case state == tcpinfo.Closed:
@@ -61,7 +61,7 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	case state != tcpinfo.Unknown:
 		return sightOf(state)
 	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:
-		return s.lookStream(events)
+		return s.lookStream(events, h)
 	default: // an emulator
 		return s.peekAt(fd)
 	}
@@ -82,11 +82,18 @@ func sightOf(state tcpinfo.State) sight {
 // lookStream tells what poll showed of a socket that has no TCP state. Here our
 // own shutdowns have to be remembered: to the kernel, one side's SHUT_RD is the
 // other's SHUT_WR (unix_shutdown in net/unix/af_unix.c).
-func (s *socket) lookStream(events int16) sight {
+func (s *socket) lookStream(events int16, h hint) sight {
+	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
+		s.stolen.CompareAndSwap(nil, &errno)
+	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
 	switch {
+	case hup && s.stolen.Load() != nil:
+		return sight{outcome: aborted, errno: *s.stolen.Load()}
 	case hup && events&unix.POLLERR != 0:
 		return sight{outcome: aborted, errno: errReset}
+	case hup && h.event && s.deferToIO():
+		return sight{outcome: open}
 	case hup && s.readShut.Load() && s.writeShut.Load():
 		return sight{outcome: open} // we did all of this ourselves, and the peer's part is not to be seen
 	case hup && !rdhup:
@@ -100,12 +107,26 @@ func (s *socket) lookStream(events int16) sight {
 	}
 }
 
+// deferToIO leaves the verdict to the Reads and Writes that are under way, if there
+// are any: one of them may have taken the errno, and be about to bring it.
+func (s *socket) deferToIO() bool {
+	if s.inIO.Load() == 0 {
+		return false
+	}
+	s.deferred.Store(true)
+	// The last of them may have looked for deferred before it was set.
+	return s.inIO.Load() > 0 || !s.deferred.Swap(false)
+}
+
 // autopsy tells how a TCP connection came to its state CLOSE. pending says that
 // the socket still has its error: it would tell the cause and part with it. So the
 // cause follows from what TCP_INFO keeps, unless err, which the application was given,
 // brought it along.
 func (s *socket) autopsy(fd uintptr, pending bool, err error) sight {
 	fin, known := finArrived(fd)
+	if urgent, _ := pollNow(fd, unix.POLLPRI); urgent&unix.POLLPRI != 0 {
+		known = fin && known && err == io.EOF // the count of finArrived stops at urgent data
+	}
 	if !known {
 		// An end of file with the error still there followed a FIN: recv would have
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
@@ -188,6 +209,9 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		return true
 	}
 	out.info.State = tcpinfo.Open
+	if s.family == familyMPTCP && out.unread > 0 && s.finSeen.Load() {
+		out.unread-- // there the FIN counts (mptcp_inq_hint in net/mptcp/protocol.c)
+	}
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
 		out.queued = int(n)
 		if s.family == familyMPTCP { // elsewhere it is memory rather than bytes

@@ -1,6 +1,124 @@
 package liveness
 
-// A look through Winsock is not built yet; until then a connection shows what
-// Read, Write and Close show. It will be an AFD poll with no time to wait:
-// recv with MSG_PEEK blocks on an idle socket of package net, which is in blocking
-// mode and overlapped, and Close would then wait for it.
+import (
+	"io"
+	"math"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/go-liveness/liveness/internal/afd"
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// identify finds out what fd is. TCP is a stream like others: the state of the
+// connection is told by Windows only, and its counters are not enough to go by.
+func identify(fd uintptr) (family, error) {
+	switch kind, err := windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soType); {
+	case err != nil:
+		return familyUnfit, errNoSocket
+	case kind != windows.SOCK_STREAM:
+		return familyUnfit, errNoStream
+	default:
+		return familyStream, nil
+	}
+}
+
+// lookAt asks the driver what has happened so far: one call, which takes nothing
+// and waits for nothing. A recv with MSG_PEEK would do both: sockets of package net
+// are in blocking mode, so on an idle one it waits for data, and Close for it. Our
+// own CloseRead and CloseWrite do not show, and a FIN shows behind unread data.
+func (s *socket) lookAt(fd uintptr, h hint) sight {
+	events, err := afd.Now(fd, afd.Disconnect|afd.Abort)
+	fin := events&afd.Disconnect != 0
+	switch {
+	case err != nil:
+		return sight{}
+	case events&afd.Abort != 0:
+		return s.autopsy(fd, fin, h.err, errReset)
+	case events&afd.ConnectFail != 0:
+		// The word of Wine for a time-out; a connection that was made has no other.
+		return s.autopsy(fd, false, h.err, errTimedOut)
+	case !fin:
+		return sight{outcome: open}
+	}
+	// Both sides may be done. A state of the connection can be had since Windows 10.
+	state, _ := tcpinfo.GetState(fd)
+	if s.writeShut.Load() || state == tcpinfo.Finishing || state == tcpinfo.Closed {
+		return sight{outcome: finished}
+	}
+	return sight{outcome: finSeen}
+}
+
+// autopsy tells why a connection is over: by the errno that the application was
+// given, or else the one that a Read would be given now, or else what is likely.
+func (s *socket) autopsy(fd uintptr, fin bool, err, likely error) sight {
+	errno := errnoIn(err)
+	if !isEnd(errno) || errno == errAborted {
+		// A write to a connection that was reset fails with WSAECONNABORTED too.
+		if now := readErrno(fd); isEnd(now) {
+			errno = now
+		} else if errno != errAborted {
+			errno = likely
+		}
+	}
+	return sight{outcome: aborted, fin: fin || s.finSeen.Load(), errno: errno}
+}
+
+// readErrno returns the errno that a Read would fail with. It is for a connection
+// that the driver has shown to be over: from then on the errno stays, however often
+// it is read.
+func readErrno(fd uintptr) error {
+	_, err := receive(fd, make([]byte, 1), windows.MSG_PEEK)
+	return errnoIn(err)
+}
+
+// drainAt reads what was received, and does not wait for more.
+func drainAt(fd uintptr, b []byte) (int, error) { return receive(fd, b, 0) }
+
+// receive is recv that does not wait, on a socket in whatever mode. The request is
+// made without the completion port of package net, and cancelled if it is not
+// answered at once; should data come in between, it ends with them.
+func receive(fd uintptr, b []byte, flags uint32) (int, error) {
+	event, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return 0, os.NewSyscallError("CreateEvent", err)
+	}
+	defer windows.CloseHandle(event)
+	// The lowest bit keeps the packet from the port (GetQueuedCompletionStatus).
+	overlapped := &windows.Overlapped{HEvent: event | 1}
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	pinner.Pin(overlapped)
+	pinner.Pin(&b[0])
+	socket := windows.Handle(fd)
+	buf := windows.WSABuf{Len: uint32(min(len(b), math.MaxInt32)), Buf: &b[0]}
+	var n uint32
+	err = windows.WSARecv(socket, &buf, 1, &n, &flags, overlapped, nil)
+	if err == windows.ERROR_IO_PENDING {
+		_ = windows.CancelIoEx(socket, overlapped) // unless it has been answered meanwhile
+		if _, err := windows.WaitForSingleObject(event, windows.INFINITE); err != nil {
+			return 0, os.NewSyscallError("WaitForSingleObject", err)
+		}
+		err = windows.WSAGetOverlappedResult(socket, overlapped, &n, false, &flags)
+	}
+	switch {
+	case err != nil:
+		return 0, os.NewSyscallError("WSARecv", err)
+	case n == 0:
+		return 0, io.EOF
+	default:
+		return int(n), nil
+	}
+}
+
+func lingerZeroAt(fd uintptr) {
+	_ = windows.SetsockoptLinger(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, &windows.Linger{Onoff: 1})
+}
+
+// What x/sys does not name.
+const (
+	soType   = 0x1008
+	fionread = 0x4004667f
+)
