@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"io"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -87,17 +88,21 @@ func (s *socket) lookStream(events int16, h hint) sight {
 		s.stolen.CompareAndSwap(nil, &errno)
 	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
+	fin := s.finSeen.Load()
 	switch {
 	case hup && s.stolen.Load() != nil:
-		return sight{outcome: aborted, errno: *s.stolen.Load()}
+		return sight{outcome: aborted, fin: fin, errno: *s.stolen.Load()}
 	case hup && events&unix.POLLERR != 0:
-		return sight{outcome: aborted, errno: errReset}
+		return sight{outcome: aborted, fin: fin, errno: errReset}
 	case hup && h.event && s.deferToIO():
 		return sight{outcome: open}
 	case hup && s.readShut.Load() && s.writeShut.Load():
 		return sight{outcome: open} // we did all of this ourselves, and the peer's part is not to be seen
-	case hup && !rdhup:
-		return sight{outcome: aborted, errno: errTimedOut} // MPTCP without a path (mptcp_poll); it never comes for others
+	case hup && !rdhup: // MPTCP without a path (mptcp_poll); it never comes for others
+		return sight{outcome: aborted, fin: fin, errno: errTimedOut}
+	case hup && s.family == familyMPTCP && fin && !s.writeShut.Load():
+		// More than the FIN that was seen, and not ours: a RST whose error was taken.
+		return sight{outcome: aborted, fin: fin, errno: errReset}
 	case hup:
 		return sight{outcome: finished}
 	case rdhup && !s.readShut.Load():
@@ -151,27 +156,45 @@ func (s *socket) autopsy(fd uintptr, pending bool, err error) sight {
 // says EIO where a read would say 0 because of a FIN, and counts the FIN among
 // the bytes to come (tcp_zerocopy_receive, tcp_inq_hint in net/ipv4/tcp.c). It
 // moves nothing, and short of the field err it leaves the socket's error alone.
-// It does not know behind a page or more of unread data, nor on a system without
-// the option.
+// Behind a page or more of unread data it insists on a mapping of the socket to
+// move the zero bytes to. It does not know on a system without the option.
 func finArrived(fd uintptr) (fin, known bool) {
-	var request struct { // struct tcp_zerocopy_receive up to, and without, err
-		address      uint64
-		length       uint32
-		recvSkipHint uint32
-		inq          uint32
-		_            uint32
+	fin, err := zeroCopyZero(fd, 0)
+	if err == unix.EINVAL {
+		size := uintptr(os.Getpagesize())
+		page, merr := unix.MmapPtr(int(fd), 0, nil, size, unix.PROT_READ, unix.MAP_SHARED)
+		if merr != nil {
+			return false, false
+		}
+		fin, err = zeroCopyZero(fd, uintptr(page))
+		_ = unix.MunmapPtr(page, size)
 	}
+	return fin, err == nil
+}
+
+// zeroCopyZero asks for zero bytes to be mapped at address.
+func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
+	// struct tcp_zerocopy_receive up to, and without, err.
+	request := struct {
+		address                   uint64
+		length, recvSkipHint, inq uint32
+		_                         uint32
+	}{address: uint64(address)}
 	const size = unsafe.Offsetof(request.inq) + unsafe.Sizeof(request.inq)
 	length := uint32(size)
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_ZEROCOPY_RECEIVE,
 		uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&length)), 0)
 	switch {
 	case errno == unix.EIO:
-		return true, true
-	case errno == 0 && length == uint32(size):
-		return request.inq > request.recvSkipHint, true
+		return true, nil
+	case errno != 0:
+		return false, errno
+	case length != uint32(size):
+		return false, unix.ENOPROTOOPT
+	case address != 0:
+		return false, nil
 	default:
-		return false, false
+		return request.inq > request.recvSkipHint, nil
 	}
 }
 
@@ -209,8 +232,13 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		return true
 	}
 	out.info.State = tcpinfo.Open
-	if s.family == familyMPTCP && out.unread > 0 && s.finSeen.Load() {
-		out.unread-- // there the FIN counts (mptcp_inq_hint in net/mptcp/protocol.c)
+	if s.family == familyMPTCP && out.unread > 0 {
+		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
+		// net/mptcp/protocol.c).
+		events, _ := pollNow(fd, unix.POLLRDHUP)
+		if s.finSeen.Load() || events&unix.POLLHUP != 0 && out.unread == 1 {
+			out.unread--
+		}
 	}
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
 		out.queued = int(n)

@@ -15,7 +15,7 @@ import (
 // identify finds out what fd is. TCP is a stream like others: the state of the
 // connection is told by Windows only, and its counters are not enough to go by.
 func identify(fd uintptr) (family, error) {
-	switch kind, err := windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soType); {
+	switch kind, err := getOption(fd, windows.SOL_SOCKET, soType); {
 	case err != nil:
 		return familyUnfit, errNoSocket
 	case kind != windows.SOCK_STREAM:
