@@ -62,7 +62,9 @@
 //     own timers run; and one behind a proxy that answers in its name.
 //   - On MPTCP, the loss of the last path for a further minute (the sysctl
 //     net.mptcp.close_timeout), and any end after our own shutdown of both
-//     directions; so on AF_UNIX, where our own CloseRead moreover must be called on
+//     directions. A RST whose error a Read or a Write takes at the same moment may
+//     there look like an orderly end, to us and to the other one of the two. And
+//     on AF_UNIX, an end after our own shutdown of both directions, where our own CloseRead moreover must be called on
 //     the Conn: made elsewhere, it looks like the peer's CloseWrite.
 //   - A wrapped connection that is closed behind our back, by the Close of the
 //     original, until the next look, Read or Write.
@@ -354,6 +356,9 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	// For a Conn that nobody closes; after Close there is nothing left to forget.
 	runtime.AddCleanup(c, forget, s.watch)
 	c.judge(seen)
+	if c.allowHalfClose {
+		s.sample(new(sample)) // to tell our FIN from a RST later on; see socket.sentFIN
+	}
 	if t := c.timers.Load(); t != nil {
 		if next := c.check(time.Time{}); !next.IsZero() {
 			c.wake(t, next)

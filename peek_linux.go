@@ -94,7 +94,7 @@ func (s *socket) lookStream(events int16, h hint) sight {
 		return sight{outcome: aborted, fin: fin, errno: *s.stolen.Load()}
 	case hup && events&unix.POLLERR != 0:
 		return sight{outcome: aborted, fin: fin, errno: errReset}
-	case hup && h.event && s.deferToIO():
+	case hup && s.deferToIO(h):
 		return sight{outcome: open}
 	case hup && s.readShut.Load() && s.writeShut.Load():
 		return sight{outcome: open} // we did all of this ourselves, and the peer's part is not to be seen
@@ -112,15 +112,20 @@ func (s *socket) lookStream(events int16, h hint) sight {
 	}
 }
 
-// deferToIO leaves the verdict to the Reads and Writes that are under way, if there
-// are any: one of them may have taken the errno, and be about to bring it.
-func (s *socket) deferToIO() bool {
-	if s.inIO.Load() == 0 {
+// deferToIO leaves the verdict to other Reads and Writes that are under way, if
+// there are any: one of them may have taken the errno, and be about to bring it. They
+// do not wait, now that the socket is hung up.
+func (s *socket) deferToIO(h hint) bool {
+	var own int32
+	if h.err != nil {
+		own = 1
+	}
+	if s.inIO.Load() <= own {
 		return false
 	}
 	s.deferred.Store(true)
 	// The last of them may have looked for deferred before it was set.
-	return s.inIO.Load() > 0 || !s.deferred.Swap(false)
+	return s.inIO.Load() > own || !s.deferred.Swap(false)
 }
 
 // autopsy tells how a TCP connection came to its state CLOSE. pending says that
@@ -137,10 +142,10 @@ func (s *socket) autopsy(fd uintptr, pending bool, err error) sight {
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
 		fin = s.finSeen.Load() || pending && err == io.EOF || !pending && s.writeShut.Load()
 	}
-	errno := errnoIn(err)
-	if fin && !pending && (errno == nil || s.writeShut.Load()) {
+	if fin && !pending && s.sentFIN(fd) {
 		return sight{outcome: finished}
 	}
+	errno := errnoIn(err)
 	if errno == nil || errno == unix.EPIPE { // EPIPE says that something ended, not what
 		errno = errReset
 		if kernelGaveUp(fd) {
@@ -249,28 +254,41 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	return true
 }
 
-// unackedAt computes what SIOCOUTQ would tell, to save the call. The kernel counts
-// our SYN among the bytes acknowledged if we were the one to connect; which, shows
-// whenever nothing is in flight. Only if that was never seen is the kernel asked.
+// unackedAt computes what SIOCOUTQ would tell, to save the call. Only if it is not
+// known whether a SYN counts is the kernel asked.
 func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
-	if i.InFlight == 0 {
-		if syn := i.Acked - i.Sent; i.State == tcpinfo.Open && (syn == 0 || syn == 1) {
-			s.synCounts.CompareAndSwap(0, int32(syn)+1)
-		}
+	switch syn := int64(s.synCounts.Load()) - 1; {
+	case i.InFlight == 0 && i.State == tcpinfo.Open:
+		s.learnSYN(i.Acked - i.Sent)
 		return int(i.Unsent)
+	case i.InFlight == 0:
+		return int(i.Unsent)
+	case syn >= 0 && i.Sent >= 0:
+		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
 	}
+	n, _ := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
+	if i.State == tcpinfo.Open {
+		s.learnSYN(int64(n) - i.Unsent - i.Sent + i.Acked)
+	}
+	return int(n)
+}
+
+// learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as
+// it does if we were the one to connect. extra is by how much they exceed the data.
+func (s *socket) learnSYN(extra int64) {
+	if extra == 0 || extra == 1 {
+		s.synCounts.CompareAndSwap(0, int32(extra)+1)
+	}
+}
+
+// sentFIN reports whether a closed connection had sent our FIN, whoever shut it down.
+// The kernel counts it as a byte, like a SYN.
+func (s *socket) sentFIN(fd uintptr) bool {
+	var i tcpinfo.Info
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
 	syn := int64(s.synCounts.Load()) - 1
-	if syn < 0 || i.Sent < 0 {
-		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-		if err != nil {
-			return 0
-		}
-		if i.Sent >= 0 {
-			if syn := int64(n) - i.Unsent - (i.Sent - i.Acked); syn == 0 || syn == 1 {
-				s.synCounts.CompareAndSwap(0, int32(syn)+1)
-			}
-		}
-		return int(n)
+	if err != nil || tcpinfo.Get(fd, &i) != nil || i.Sent < 0 || syn < 0 {
+		return s.writeShut.Load()
 	}
-	return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
+	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
 }
