@@ -99,11 +99,18 @@ func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 // *io.LimitedReader.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	to, ok := c.inner.(io.ReaderFrom)
-	if !ok {
+	if !ok && splicable(c) == nil {
 		return io.Copy(writerOnly{c}, r)
 	}
 	t := c.beginWrite()
 	defer c.endWrite(t)
+	if !ok { // a *net.UnixConn: sources know it, and do what it does not
+		n, err := io.Copy(c.inner, r)
+		if err != nil {
+			err = c.writeFailed(nil, err)
+		}
+		return n, err
+	}
 	limited, isLimited := r.(*io.LimitedReader)
 	var from *Conn
 	if isLimited {
@@ -242,7 +249,7 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 			switch n, err := c.sock.drain(b); {
 			case n > 0:
 				return n, nil
-			case err == io.EOF:
+			case err == io.EOF && c.kernel.look(hint{err: err}).fin:
 				return 0, io.EOF
 			}
 		}

@@ -10,3 +10,5 @@ var errReset, errTimedOut = errors.New("connection reset"), errors.New("connecti
 func isLost(error) bool      { return false }
 func errnoIn(error) error    { return nil }
 func noResources(error) bool { return false }
+
+func isShut(error) bool { return false }

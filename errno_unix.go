@@ -32,6 +32,9 @@ func errnoIn(err error) error {
 	return errno
 }
 
+// isShut reports whether errno is that of a Write after our own CloseWrite.
+func isShut(errno error) bool { return errno == syscall.EPIPE }
+
 // noResources reports whether err says that the system ran out of something that
 // others may give back.
 func noResources(err error) bool {

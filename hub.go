@@ -90,12 +90,21 @@ func (h *hub) add(t *token, fd uintptr) error {
 }
 
 // watched reports whether a Conn that somebody still has, other than that of t, is
-// registered for fd.
+// registered for fd. One that was closed behind its back is not: it had the
+// descriptor before.
 func (h *hub) watched(fd uintptr, t *token) bool {
+	var holders []*Conn
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, other := range h.tokens {
-		if other != t && other.fd == fd && other.conn.Value() != nil {
+		if other != t && other.fd == fd {
+			if c := other.conn.Value(); c != nil {
+				holders = append(holders, c)
+			}
+		}
+	}
+	h.mu.Unlock()
+	for _, c := range holders {
+		if c.sock.raw.Control(func(uintptr) {}) == nil {
 			return true
 		}
 	}

@@ -63,9 +63,10 @@
 //   - On MPTCP, the loss of the last path for a further minute (the sysctl
 //     net.mptcp.close_timeout), and any end after our own shutdown of both
 //     directions. A RST whose error a Read or a Write takes at the same moment may
-//     there look like an orderly end, to us and to the other one of the two. And
-//     on AF_UNIX, an end after our own shutdown of both directions, where our own CloseRead moreover must be called on
-//     the Conn: made elsewhere, it looks like the peer's CloseWrite.
+//     there look like an orderly end.
+//   - On AF_UNIX, any end after our own shutdown of both directions too; and our own
+//     CloseRead must be called on the Conn: made elsewhere, it looks like the peer's
+//     CloseWrite.
 //   - A wrapped connection that is closed behind our back, by the Close of the
 //     original, until the next look, Read or Write.
 //   - The end of our own side while a duplicate of the descriptor, from
@@ -307,6 +308,7 @@ type ending struct {
 	// cancels its own contexts and gives no reason, must not be the first.
 	contexts sync.Mutex
 
+	unread int       // what nobody had read when a FIN was seen; the rest is asked later
 	once   sync.Once // fills status; see Conn.evidence
 	status Status
 }
@@ -409,12 +411,14 @@ func (c *Conn) finish(why error, seen sight) {
 	e := &ending{}
 	e.cause, _ = why.(*cause)
 	e.err = opError(opWatch, c.inner, why)
+	if c.sock.raw != nil && seen.outcome != closed {
+		e.unread = c.sock.unread() // now: it is what the application changes when it is told
+	}
 	switch {
 	case seen.outcome == closed:
 		e.once.Do(func() { e.freeze(&sample{}) })
 	case seen.outcome == aborted:
 		// Before anybody is told, who might close the socket and with it the evidence.
-		// A FIN needs none, and is told first.
 		c.evidence(e)
 		if e.cause.reason == ErrPeerLost {
 			e.cause.silence = e.status.Silence
@@ -443,6 +447,9 @@ func (c *Conn) evidence(e *ending) Status {
 		var s sample
 		if c.sock.raw != nil {
 			c.sock.sample(&s)
+		}
+		if e.cause != nil && e.cause.reason == ErrPeerClosed {
+			s.unread = e.unread
 		}
 		e.freeze(&s)
 	})

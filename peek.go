@@ -203,6 +203,12 @@ func (s *socket) shut(read, write bool) {
 	}
 }
 
+// unread counts the bytes received that nobody has read.
+func (s *socket) unread() (n int) {
+	_ = s.raw.Control(func(fd uintptr) { n = s.unreadAt(fd) })
+	return n
+}
+
 // drain reads what was received, and does not wait for more. It works beside a
 // deadline that has expired, and takes no lock of package net.
 func (s *socket) drain(b []byte) (n int, err error) {
@@ -244,21 +250,29 @@ func (s sight) verdict(allowHalfClose bool) error {
 // ioResults is the kernel of a connection without a socket: what Read, Write and
 // Close show is all there is.
 type ioResults struct {
-	finSeen, writeShut atomic.Bool // only ever go from false to true
+	finSeen, readShut, writeShut atomic.Bool // only ever go from false to true
 }
 
 func (k *ioResults) look(h hint) sight {
+	errno := errnoIn(h.err)
+	if errno == nil {
+		errno = h.err
+	}
 	switch err := h.err; {
-	case err == nil || isTimeout(err):
+	case err == nil || isTimeout(err) && !isLost(errno):
 	case errors.Is(err, net.ErrClosed):
 		return sight{outcome: closed}
 	case errors.Is(err, io.EOF):
-		k.finSeen.Store(true)
+		if !k.readShut.Load() { // after our own CloseRead it tells nothing
+			k.finSeen.Store(true)
+		}
 	case errors.Is(err, io.ErrClosedPipe):
 		// Write on a net.Pipe whose other end was closed.
 		return sight{outcome: finished, fin: true}
+	case k.writeShut.Load() && isShut(errno):
+		// We cannot write after our own CloseWrite, which is no end.
 	default:
-		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: h.err}
+		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: errno}
 	}
 	switch {
 	case k.finSeen.Load() && k.writeShut.Load():
@@ -269,7 +283,10 @@ func (k *ioResults) look(h hint) sight {
 	return sight{}
 }
 
-func (k *ioResults) shut(_, write bool) {
+func (k *ioResults) shut(read, write bool) {
+	if read {
+		k.readShut.Store(true)
+	}
 	if write {
 		k.writeShut.Store(true)
 	}

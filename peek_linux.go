@@ -225,9 +225,7 @@ const kernelCounts = true
 
 // sampleAt takes two system calls: TCP_INFO and SIOCINQ.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
-	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ); err == nil {
-		out.unread = int(n) // the kernel subtracts the FIN
-	}
+	out.unread = s.unreadAt(fd)
 	if s.family == familyTCP {
 		if tcpinfo.Get(fd, &out.info) != nil || !out.info.Full {
 			s.short.Store(true)
@@ -237,14 +235,6 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		return true
 	}
 	out.info.State = tcpinfo.Open
-	if s.family == familyMPTCP && out.unread > 0 {
-		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
-		// net/mptcp/protocol.c).
-		events, _ := pollNow(fd, unix.POLLRDHUP)
-		if s.finSeen.Load() || events&unix.POLLHUP != 0 && out.unread == 1 {
-			out.unread--
-		}
-	}
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
 		out.queued = int(n)
 		if s.family == familyMPTCP { // elsewhere it is memory rather than bytes
@@ -252,6 +242,22 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		}
 	}
 	return true
+}
+
+func (s *socket) unreadAt(fd uintptr) int {
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ) // the kernel subtracts the FIN
+	if err != nil {
+		return 0
+	}
+	if s.family == familyMPTCP && n > 0 {
+		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
+		// net/mptcp/protocol.c).
+		events, _ := pollNow(fd, unix.POLLRDHUP)
+		if s.finSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
+			n--
+		}
+	}
+	return int(n)
 }
 
 // unackedAt computes what SIOCOUTQ would tell, to save the call. Only if it is not
