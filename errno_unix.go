@@ -25,6 +25,9 @@ func isLost(errno error) bool {
 // errnoIn digs the system's errno out of what an I/O method returned; nil if it
 // has none.
 func errnoIn(err error) error {
+	if err == nil {
+		return nil // without an allocation
+	}
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return nil

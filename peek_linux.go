@@ -85,7 +85,8 @@ func sightOf(state tcpinfo.State) sight {
 // other's SHUT_WR (unix_shutdown in net/unix/af_unix.c).
 func (s *socket) lookStream(events int16, h hint) sight {
 	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
-		s.stolen.CompareAndSwap(nil, &errno)
+		taken := errno // a variable of its own: its address is all that allocates
+		s.stolen.CompareAndSwap(nil, &taken)
 	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
 	fin := s.finSeen.Load()

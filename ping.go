@@ -113,9 +113,9 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 	p.settle(c, &s)
 	since := time.Since(p.probe.sent)
 	// A socket that was heard within a second would not ask before that is over,
-	// and one with data outstanding asks by these.
-	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval ||
-		p.probe.unheard > 0 && p.probe.original.count+p.probe.unheard >= maxProbeCount {
+	// and one with data outstanding asks by these. One more probe than can be made up
+	// for is left to the kernel.
+	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval || s.info.Probes >= maxProbeCount-1 {
 		return s, nil
 	}
 	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, &s) }); cerr != nil {

@@ -157,7 +157,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 		}
 	}
 	if t.peer > 0 && c.counted() {
-		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow().idle)
+		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow())
 		if lost {
 			c.overrule(ErrPeerLost, errTimedOut, &s, s.info.Silence())
 			return time.Time{}
@@ -231,24 +231,24 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 // after the last jump of the clock. While nothing is outstanding the kernel's
 // keep-alive asks in its own time, and counts better.
 type lostQuestion struct {
-	since time.Time // since when the kernel has been soliciting
+	since time.Time // since when the kernel has been soliciting, as far as is known
 	first time.Time // the first sample of enough silence
 	count int       // the solicitations up to then
 	grown time.Time // the first sample with more
 }
 
-func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout, idle time.Duration) (lost bool, wait time.Duration) {
+func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.Duration, l *limits) (lost bool, wait time.Duration) {
 	if !i.Outstanding() && i.Probes == 0 {
 		*q = lostQuestion{}
 		return false, 0
 	}
 	silence := i.Silence()
-	if q.since.IsZero() {
-		q.since = now
-		if i.Probes > 0 && silence > idle {
-			// The keep-alive was asking before there was anything to send.
-			q.since = now.Add(idle - silence)
-		}
+	asked := asking(i, l)
+	if i.Probes > 0 && (i.InFlight > 0 || i.Unsent == 0) {
+		asked = max(asked, silence-l.idle) // the keep-alive has asked, perhaps before there was anything to send
+	}
+	if q.since.IsZero() || q.since.Before(now.Add(-silence)) || q.since.After(now.Add(-asked)) {
+		q.since = now.Add(-asked)
 	}
 	// Silence from before anybody asked proves little: a keep-alive of hours may
 	// have been quiet for hours.
@@ -274,6 +274,21 @@ func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout, idle
 		return false, wait
 	}
 	return true, 0
+}
+
+// asking is for how long, at the least, the kernel has been soliciting an answer
+// that did not come: the time that so many retransmissions or window probes take.
+func asking(i *tcpinfo.Info, l *limits) (d time.Duration) {
+	if i.InFlight > 0 {
+		if i.Retransmits > 0 {
+			d = retransmitTime(i.Retransmits-1, l.maxRTO)
+		}
+		return d
+	}
+	for n := 1; n < i.Probes; n++ {
+		d += min(minRTO<<min(max(i.Backoff-n, 0), 10), l.maxRTO)
+	}
+	return d
 }
 
 // answerTime is how long an answer may take.
@@ -320,7 +335,8 @@ func windowClosed(i *tcpinfo.Info) bool {
 
 // A quietQuestion asks for how long the peer could have sent and did not.
 type quietQuestion struct {
-	from time.Time // when it could last not, or the beginning
+	from time.Time // since when it could, as far as is known
+	held bool      // it could not, at the last look
 }
 
 type quietState int
@@ -333,7 +349,8 @@ const (
 )
 
 func (q *quietQuestion) ask(now, jumped time.Time, s *sample) (quietState, time.Duration) {
-	switch i := &s.info; {
+	i := &s.info
+	switch {
 	case i.State == tcpinfo.CloseWait:
 		return quietOver, 0
 	case s.deaf:
@@ -341,14 +358,16 @@ func (q *quietQuestion) ask(now, jumped time.Time, s *sample) (quietState, time.
 	case i.OurWindow == 0, s.unread > 0 && i.OurWindow < i.PeerMSS:
 		// The peer would wait behind our full buffer. Where the kernel does not tell
 		// the window, any unread data may be what fills it.
-		q.from = now
+		q.held = true
 		return quietHeld, 0
-	case !jumped.IsZero() && now.Sub(jumped) < late:
-		// What was sent while we stood still is perhaps only now coming in.
-		return quietHeld, 0
-	default:
-		return quietRuns, min(i.SinceData, now.Sub(q.from))
+	case q.held:
+		// Perhaps the window was opened just now.
+		q.held, q.from = false, now
+	case jumped.After(q.from):
+		// While we stood still, a peer that answers what it is asked had nothing to say.
+		q.from = jumped
 	}
+	return quietRuns, min(i.SinceData, now.Sub(q.from))
 }
 
 // wait is how long until a silence may reach limit.
