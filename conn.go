@@ -360,7 +360,9 @@ func (c *Conn) CloseWrite() error {
 		return opError("close", c.inner, errors.ErrUnsupported)
 	}
 	c.kernel.shut(false, true)
+	t := c.beginWrite() // a FIN wants to be acknowledged too
 	err := half.CloseWrite()
+	c.endWrite(t)
 	c.ioFailed(nil)
 	return err
 }
