@@ -45,8 +45,7 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	if t != nil {
 		c.beginRead(t)
 	}
-	c.sock.inIO.Add(1)
-	defer c.endIO()
+	defer c.beginIO().endIO()
 	n, err = c.inner.Read(b)
 	if t != nil {
 		t.endRead(n)
@@ -57,9 +56,18 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// endIO makes up for an event that has waited for this Read or Write to return.
+// beginIO and endIO go around whatever may take the error of a socket that keeps no
+// other trace of how it ended. An event waits for them; see socket.deferToIO.
+func (c *Conn) beginIO() *Conn {
+	if c.sock.family == familyTCP {
+		return nil
+	}
+	c.sock.inIO.Add(1)
+	return c
+}
+
 func (c *Conn) endIO() {
-	if c.sock.inIO.Add(-1) == 0 && c.sock.deferred.Swap(false) && c.end.Load() == nil {
+	if c != nil && c.sock.inIO.Add(-1) == 0 && c.sock.deferred.Swap(false) && c.end.Load() == nil {
 		c.look(hint{event: true})
 	}
 }
@@ -67,9 +75,8 @@ func (c *Conn) endIO() {
 // Write writes to the wrapped connection and returns what that one returns, or,
 // after a verdict of the library's own, an error that wraps it; see Read.
 func (c *Conn) Write(b []byte) (int, error) {
-	if !c.counted() {
-		c.sock.inIO.Add(1)
-		defer c.endIO()
+	if io := c.beginIO(); io != nil {
+		defer io.endIO()
 	}
 	t := c.beginWrite()
 	n, err := c.inner.Write(b)
@@ -85,6 +92,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 // cannot reach through a wrapper, and makes one Write for each buffer. Errors are
 // those of Write.
 func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
+	defer c.beginIO().endIO()
 	t := c.beginWrite()
 	n, err := v.WriteTo(c.inner)
 	c.endWrite(t)
@@ -102,8 +110,8 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok && splicable(c) == nil {
 		return io.Copy(writerOnly{c}, r)
 	}
-	t := c.beginWrite()
-	defer c.endWrite(t)
+	defer c.beginIO().endIO()
+	defer c.endWrite(c.beginWrite())
 	if !ok { // a *net.UnixConn: sources know it, and do what it does not
 		n, err := io.Copy(c.inner, r)
 		if err != nil {
@@ -117,6 +125,9 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 		from = splicable(limited.R)
 	} else {
 		from = splicable(r)
+	}
+	if from != nil {
+		defer from.beginIO().endIO()
 	}
 	var n int64
 	var err error
@@ -158,16 +169,18 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 			bare = to.inner
 		}
 	}
-	if isConn {
-		t := to.beginWrite()
-		defer to.endWrite(t)
-	}
 	var n int64
 	var err error
 	if from, ok := c.inner.(io.WriterTo); ok {
+		if isConn {
+			defer to.beginIO().endIO()
+			defer to.endWrite(to.beginWrite())
+		}
+		defer c.beginIO().endIO()
 		n, err = from.WriteTo(bare)
-	} else if rf, ok := bare.(io.ReaderFrom); ok {
-		n, err = rf.ReadFrom(c.inner)
+	} else if tcp, ok := bare.(*net.TCPConn); ok {
+		defer c.beginIO().endIO()
+		n, err = tcp.ReadFrom(c.inner)
 	} else {
 		return io.Copy(w, readerOnly{c})
 	}

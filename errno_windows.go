@@ -7,21 +7,24 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A winsockErrno is an errno of Winsock. It is also what package syscall calls it
-// on other systems: on Windows that package invents numbers for ECONNRESET and its
-// like, which no system call returns and package net does not match.
+// A winsockErrno is an errno of Winsock. It also matches what package syscall calls
+// it on other systems: for Windows that package invents numbers for ECONNRESET and
+// its like, which no system call returns, and package net does not match them.
 type winsockErrno struct{ syscall.Errno }
 
 func (e winsockErrno) Unwrap() error { return e.Errno }
 
-func (e winsockErrno) Is(target error) bool {
-	if target, ok := target.(syscall.Errno); ok && target == posixErrnos[e.Errno] {
-		return true
+func (e winsockErrno) Is(target error) bool { return target == error(e.posix()) }
+
+// posix returns the portable name.
+func (e winsockErrno) posix() syscall.Errno {
+	if errno, ok := posixErrnos[e.Errno]; ok {
+		return errno
 	}
-	return e.Errno.Is(target)
+	return e.Errno
 }
 
-// posixErrnos has what may end a connection.
+// posixErrnos has what ends a connection, or a side of it.
 var posixErrnos = map[syscall.Errno]syscall.Errno{
 	windows.WSAECONNRESET:   syscall.ECONNRESET,
 	windows.WSAECONNABORTED: syscall.ECONNABORTED,
@@ -32,6 +35,7 @@ var posixErrnos = map[syscall.Errno]syscall.Errno{
 	windows.WSAEHOSTDOWN:    syscall.EHOSTDOWN,
 	windows.WSAENETDOWN:     syscall.ENETDOWN,
 	windows.WSAECONNREFUSED: syscall.ECONNREFUSED,
+	windows.WSAESHUTDOWN:    syscall.EPIPE,
 }
 
 var (
@@ -40,16 +44,29 @@ var (
 	errAborted  error = winsockErrno{windows.WSAECONNABORTED}
 )
 
-// isEnd reports whether an errno is one that ends a connection.
-func isEnd(errno error) bool {
-	e, ok := errno.(winsockErrno)
-	return ok && posixErrnos[e.Errno] != 0
+// portable returns the portable name of an errno, 0 if it is none.
+func portable(errno error) syscall.Errno {
+	var e syscall.Errno
+	if !errors.As(errno, &e) {
+		return 0
+	}
+	return winsockErrno{e}.posix()
 }
+
+// isEnd reports whether an errno is one that ends a connection.
+func isEnd(errno error) bool { return portable(errno) == syscall.ECONNRESET || isLost(errno) }
 
 // isLost reports whether an errno that ended a connection means that the peer's
 // host could not be reached. WSAECONNABORTED and WSAENETRESET are the stack's own
 // retransmission and keep-alive time-outs.
-func isLost(errno error) bool { return isEnd(errno) && errno != errReset }
+func isLost(errno error) bool {
+	switch portable(errno) {
+	case syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENETRESET, syscall.EHOSTUNREACH,
+		syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.ECONNREFUSED:
+		return true
+	}
+	return false
+}
 
 // errnoIn digs the system's errno out of what an I/O method returned; nil if it
 // has none.
@@ -62,7 +79,7 @@ func errnoIn(err error) error {
 }
 
 // isShut reports whether errno is that of a Write after our own CloseWrite.
-func isShut(errno error) bool { return errno == error(winsockErrno{windows.WSAESHUTDOWN}) }
+func isShut(errno error) bool { return portable(errno) == syscall.EPIPE }
 
 // noResources reports whether err says that the system ran out of something that
 // others may give back.

@@ -633,7 +633,7 @@ func (c *Conn) Status() Status {
 	case seen.outcome != open && st.State == Connected:
 		st.State = HalfClosed
 	}
-	if c.counted() {
+	if c.counted() || !kernelCounts && c.sock.raw != nil {
 		var timeout time.Duration
 		if t := c.timers.Load(); t != nil {
 			timeout = t.peer

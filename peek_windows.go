@@ -40,6 +40,8 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	case events&afd.ConnectFail != 0:
 		// The word of Wine for a time-out; a connection that was made has no other.
 		return s.autopsy(fd, false, h.err, errTimedOut)
+	case fin && isEnd(errnoIn(h.err)):
+		return s.autopsy(fd, false, h.err, errReset)
 	case !fin:
 		return sight{outcome: open}
 	}

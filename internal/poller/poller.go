@@ -14,9 +14,10 @@
 //	(*Poller) Replace(fd uintptr, id uint64) error
 //		As Add, for a socket that is watched already, under another name.
 //	(*Poller) Remove(fd uintptr, id uint64)
-//		Ends the watch of that id and of no other. Call it while fd cannot be
-//		closed. An id that is not watched is no error. The kernel forgets a
-//		socket by itself when its last descriptor is closed.
+//		Ends the watch of fd, whose name is id. Call it while fd cannot be closed,
+//		and not with a name that Replace has replaced. A socket that is not
+//		watched is no error. The kernel forgets a socket by itself when its last
+//		descriptor is closed.
 //	(*Poller) Wait() ([]uint64, error)
 //		Blocks until something happened and returns the names it happened to,
 //		in memory that the next Wait uses again. A name is a hint: it may come late, twice, or for a socket

@@ -1,0 +1,71 @@
+package liveness_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// machine tells how much too late goroutines are run. A test of times in which the
+// machine stood still for a while says nothing of the library: it skips itself, and
+// says so, instead of failing.
+var machine busyness
+
+type busyness struct {
+	mu   sync.Mutex // guards late
+	late []lateness
+}
+
+// lateness is a moment at which a timer came late.
+type lateness struct {
+	at time.Time
+	by time.Duration
+}
+
+// tolerable is how late a timer may come without being worth remembering.
+const tolerable = 100 * time.Millisecond
+
+// watch begins to look at the machine, until stop is called.
+func (b *busyness) watch() (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		const pace = 20 * time.Millisecond
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			if by := now.Sub(last) - pace; by > tolerable {
+				b.mu.Lock()
+				b.late = append(b.late, lateness{now, by})
+				b.mu.Unlock()
+			}
+			last = now
+		}
+	}()
+	return func() {
+		close(done)
+		<-stopped
+	}
+}
+
+// excuse skips the test if the machine stood still after since.
+func (b *busyness) excuse(t testing.TB, since time.Time) {
+	t.Helper()
+	b.mu.Lock()
+	var worst time.Duration
+	for _, l := range b.late {
+		if l.at.After(since) {
+			worst = max(worst, l.by)
+		}
+	}
+	b.mu.Unlock()
+	if worst > 0 {
+		t.Skipf("the machine was too busy: a timer came %v late", worst)
+	}
+}

@@ -1,0 +1,244 @@
+package poller
+
+import (
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/go-liveness/liveness/internal/afd"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+func handleOf(t *testing.T, conn net.Conn) (fd uintptr) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(n uintptr) { fd = n }); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// check compares the tables with each other and with what is expected of them.
+func (p *Poller) check(t *testing.T, what string, watches, requests int) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ids) != watches || len(p.sockets) != watches || len(p.requests) != requests {
+		t.Errorf("%s: %d names, %d sockets, %d requests; want %d, %d, %d", what,
+			len(p.ids), len(p.sockets), len(p.requests), watches, watches, requests)
+	}
+	used := make(map[*device]int)
+	for poll, r := range p.requests {
+		if poll != &r.poll || r.watch != nil && (r.watch.asked != r || p.ids[r.watch.id] != r.watch) {
+			t.Errorf("%s: a request does not belong to its watch", what)
+		}
+		used[r.device]++
+	}
+	roomy := make(map[*device]bool)
+	for _, d := range p.roomy {
+		if roomy[d] || d.used >= perDevice {
+			t.Errorf("%s: a handle with %d requests is said to have room", what, d.used)
+		}
+		roomy[d] = true
+	}
+	for _, d := range p.devices {
+		if d.used != used[d] || d.used > perDevice || roomy[d] != (d.used < perDevice) {
+			t.Errorf("%s: a handle has %d requests and counts %d", what, used[d], d.used)
+		}
+	}
+}
+
+// take takes answers until all of want are reported and no more requests are under
+// way than that, and a little longer.
+func (p *Poller) take(t *testing.T, what string, requests int, want ...uint64) {
+	t.Helper()
+	var ids []uint64
+	for deadline := time.Now().Add(patience); ; {
+		p.mu.Lock()
+		done := len(ids) >= len(want) && len(p.requests) <= requests
+		p.mu.Unlock()
+		timeout := time.Until(deadline)
+		if done {
+			timeout = 20 * time.Millisecond
+		}
+		poll, err := p.next(uint32(max(0, timeout).Milliseconds()))
+		if err == windows.WAIT_TIMEOUT {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, ok := p.answer(poll); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	if !slices.Equal(ids, want) {
+		t.Errorf("%s: %v were reported; want %v", what, ids, want)
+	}
+}
+
+const patience = 10 * time.Second
+
+// Every request has its place on a handle for as long as it is under way, and
+// nothing is left of a socket that was closed, removed or replaced.
+func TestAccounting(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	const n = 2*perDevice + 1
+	var conns []net.Conn
+	var peers []*livenesstest.Peer
+	for i := range n {
+		conn, peer := livenesstest.Pair(t, "tcp4")
+		conns, peers = append(conns, conn), append(peers, peer)
+		if err := p.Add(handleOf(t, conn), uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.check(t, "added", n, n)
+	if len(p.devices) != 3 {
+		t.Errorf("%d handles for %d sockets", len(p.devices), n)
+	}
+
+	peers[0].CloseWrite()
+	peers[1].Reset()
+	p.take(t, "ended", n, 0, 1)
+	p.check(t, "ended", n, n)
+	if seen := p.ids[0].seen; seen != afd.Disconnect {
+		t.Errorf("seen of a FIN: %#x", seen)
+	}
+	if seen := p.ids[1].seen; seen != afd.Abort {
+		t.Errorf("seen of a reset: %#x", seen)
+	}
+	peers[0].Reset()
+	p.take(t, "reset behind a FIN", n, 0)
+	p.check(t, "reset behind a FIN", n, n)
+
+	for i, conn := range conns {
+		switch i % 3 {
+		case 0:
+			conn.Close()
+		case 1:
+			p.Remove(handleOf(t, conn), uint64(i))
+		case 2:
+			if err := p.Replace(handleOf(t, conn), uint64(n+i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const replaced = n / 3
+	p.take(t, "closed, removed, replaced", replaced)
+	p.check(t, "closed, removed, replaced", replaced, replaced)
+	for i, conn := range conns {
+		if i%3 == 2 {
+			conn.Close()
+		}
+	}
+	p.take(t, "closed", 0)
+	p.check(t, "closed", 0, 0)
+}
+
+// What the driver gives up for reasons of its own is asked for again, once.
+func TestDriverGivesUp(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	if err := p.Add(handleOf(t, conn), 1); err != nil {
+		t.Fatal(err)
+	}
+	giveUp := func() {
+		r := p.ids[1].asked
+		r.poll.Cancel(r.device.Device)
+	}
+	giveUp()
+	p.take(t, "given up", 1, 1)
+	p.check(t, "given up", 1, 1)
+	peer.CloseWrite()
+	p.take(t, "FIN", 1, 1)
+	if p.ids[1].failed {
+		t.Error("what succeeded has failed")
+	}
+	giveUp()
+	p.take(t, "given up again", 1, 1)
+	giveUp()
+	p.take(t, "given up twice", 0, 1)
+	p.check(t, "given up twice", 0, 0)
+}
+
+// Somebody who is on the way out of Wait when the Poller is closed finishes it.
+func TestCloseBetweenWaits(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	if err := p.Add(handleOf(t, conn), 1); err != nil {
+		t.Fatal(err)
+	}
+	peer.CloseWrite()
+	if ids, err := p.Wait(); len(ids) != 1 || err != nil {
+		t.Fatal(ids, err)
+	}
+	if !p.enter() {
+		t.Fatal("no way in")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Close waits for who is in Wait")
+	}
+	if p.leave() {
+		t.Error("a way out, and the answers to come")
+	}
+	for !p.finished() {
+		poll, err := p.next(windows.INFINITE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.answer(poll)
+	}
+	if _, err := p.Wait(); err != os.ErrClosed {
+		t.Error(err)
+	}
+}
+
+// Two connections differ if an address that both have does.
+func TestEnds(t *testing.T) {
+	a, peer := livenesstest.Pair(t, "tcp4")
+	b, _ := livenesstest.Pair(t, "tcp4")
+	c, _ := livenesstest.Pair(t, "tcp6")
+	ea, eb, ec := endsOf(handleOf(t, a)), endsOf(handleOf(t, b)), endsOf(handleOf(t, c))
+	for _, pair := range [][2]*ends{{&ea, &eb}, {&ea, &ec}, {&eb, &ec}} {
+		if !pair[0].differ(pair[1]) || !pair[1].differ(pair[0]) || pair[0].differ(pair[0]) {
+			t.Errorf("%v", pair)
+		}
+	}
+	peer.Reset()
+	time.Sleep(10 * time.Millisecond)
+	if after := endsOf(handleOf(t, a)); ea.differ(&after) || after.differ(&ea) {
+		t.Errorf("a reset made %v of %v", after, ea)
+	}
+	var none ends
+	if none.differ(&none) {
+		t.Error("connections without addresses are alike")
+	}
+}

@@ -1,0 +1,104 @@
+package poller_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/poller"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// Linux raises EPOLLERR, which nobody can mask, for what is in the error queue:
+// time stamps of what was sent are no end. An end behind them is one.
+func TestErrorQueueIsSilent(t *testing.T) {
+	w := newWatcher(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	peer.Drain()
+	id := w.add(conn)
+	control(t, conn, func(fd uintptr) {
+		const flags = unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE |
+			unix.SOF_TIMESTAMPING_OPT_ID | unix.SOF_TIMESTAMPING_OPT_TSONLY
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags); err != nil {
+			t.Skip("no time stamps: ", err)
+		}
+	})
+	for range 20 {
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		// The stamps must be there, or nothing was shown.
+		control(t, conn, func(fd uintptr) {
+			fds := []unix.PollFd{{Fd: int32(fd)}}
+			if n, err := unix.Poll(fds, int(patience/time.Millisecond)); n != 1 || fds[0].Revents != unix.POLLERR {
+				t.Fatalf("poll: %d, %v, %#x", n, err, fds[0].Revents)
+			}
+		})
+	}
+	w.silent()
+	peer.CloseWrite()
+	w.expect(id)
+}
+
+// Data do not even wake a goroutine: the kernel is not asked for them.
+func TestDataWakesNobody(t *testing.T) {
+	w := newWatcher(t)
+	conn, _ := livenesstest.Pair(t, "tcp4")
+	id := w.add(conn)
+	files, err := filepath.Glob("/proc/self/fdinfo/*")
+	if err != nil || len(files) == 0 {
+		t.Skip("no fdinfo: ", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the descriptor of the directory
+		}
+		for line := range strings.Lines(string(text)) {
+			var fd, events, data uint64
+			if n, _ := fmt.Sscanf(line, "tfd: %d events: %x data: %x", &fd, &events, &data); n == 3 && data == id {
+				if asked := events &^ (unix.EPOLLERR | unix.EPOLLHUP); asked != unix.EPOLLRDHUP|unix.EPOLLET {
+					t.Errorf("the kernel is asked for %#x", asked)
+				}
+				return
+			}
+		}
+	}
+	t.Skip("fdinfo does not tell")
+}
+
+// A Poller costs one descriptor, and gives it back.
+func TestDescriptors(t *testing.T) {
+	epolls := func() (n int) {
+		links, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range links {
+			if to, err := os.Readlink(link); err == nil && strings.Contains(to, "[eventpoll]") {
+				n++
+			}
+		}
+		return n
+	}
+	newPoller(t).Close() // the runtime starts its own
+	before := epolls()
+	var pollers []*poller.Poller
+	for range 10 {
+		pollers = append(pollers, newPoller(t))
+	}
+	if n := epolls() - before; n != 10 {
+		t.Errorf("10 pollers have %d descriptors", n)
+	}
+	for _, p := range pollers {
+		p.Close()
+	}
+	if n := epolls() - before; n != 0 {
+		t.Errorf("%d descriptors are left", n)
+	}
+}

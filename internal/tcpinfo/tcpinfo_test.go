@@ -1,0 +1,22 @@
+package tcpinfo
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// Where nothing can be told, it is said, with the name of the system.
+func TestUnsupported(t *testing.T) {
+	if runtime.GOOS == "linux" {
+		t.Skip("supported")
+	}
+	info := Info{State: Open}
+	_, err := GetState(0)
+	for _, err := range []error{Get(0, &info), err} {
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), runtime.GOOS) {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package liveness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// tune sets what cfg asks for and reads back what the socket has then. If it
+// fails, the socket is as it was. On AF_UNIX there is no host to lose.
+//
+// Keep-alive finds a peer that vanishes while nothing is outstanding, TCP_MAXRT one
+// that leaves data unacknowledged: it is for how long the stack retransmits. Each
+// begins afresh when the other takes over, so what is written just before the last
+// probe would be given up makes it twice PeerTimeout. Microsoft does not say whether
+// probes of a closed window, which a peer that only stopped reading answers, count
+// as retransmissions. Where TCP_MAXRT is missing, as under Wine, the stack's own
+// number of retransmissions is left to decide.
+func (s *socket) tune(fd uintptr, cfg *Config) error {
+	if cfg.StallTimeout > 0 {
+		return badConfig("StallTimeout", "%w", errNotTold)
+	}
+	p := cfg.probes()
+	if !p.Enable || !isTCP(fd) {
+		return nil
+	}
+	var opts []sockopt
+	add := func(level, name, value int) {
+		if value > 0 {
+			opts = append(opts, sockopt{level, name, value})
+		}
+	}
+	if _, err := getOption(fd, windows.IPPROTO_TCP, windows.TCP_MAXRT); !errors.Is(err, windows.WSAENOPROTOOPT) {
+		add(windows.IPPROTO_TCP, windows.TCP_MAXRT, seconds(cfg.PeerTimeout))
+	}
+	add(windows.IPPROTO_TCP, windows.TCP_KEEPINTVL, seconds(p.Interval))
+	add(windows.IPPROTO_TCP, windows.TCP_KEEPCNT, p.Count)
+	add(windows.SOL_SOCKET, windows.SO_KEEPALIVE, 1)
+	add(windows.IPPROTO_TCP, windows.TCP_KEEPIDLE, seconds(p.Idle))
+	for _, o := range opts {
+		before, err := getOption(fd, o.level, o.name)
+		if err == nil {
+			err = setOption(fd, o)
+		}
+		if err == nil {
+			s.setup.undo = append(s.setup.undo, sockopt{o.level, o.name, before})
+			continue
+		}
+		s.untune(fd)
+		if s.lookAt(fd, hint{}).outcome > finSeen {
+			return nil // it has ended, and nothing is left to be found
+		}
+		field := "PeerTimeout"
+		if cfg.KeepAlive.Enable {
+			field = "KeepAlive"
+		}
+		if errors.Is(err, windows.WSAENOPROTOOPT) {
+			// TCP_KEEPCNT is there since Windows 10 version 1703, the others since 1709.
+			err = fmt.Errorf("%w on this %s: %w", errors.ErrUnsupported, runtime.GOOS, err)
+		}
+		return badConfig(field, "%w", err)
+	}
+	s.limits.Store(readLimits(fd))
+	return nil
+}
+
+// untune puts back what tune has changed, in the opposite order.
+func (s *socket) untune(fd uintptr) {
+	for _, o := range slices.Backward(s.setup.undo) {
+		_ = setOption(fd, o)
+	}
+	s.setup.undo = nil
+}
+
+// readLimits asks what the socket has, whoever set it. There is a bound only if
+// there is one for data in flight, and that only if TCP_MAXRT tells: then it stands
+// in the place of a number of retransmissions.
+func readLimits(fd uintptr) *limits {
+	get := func(level, name int) time.Duration {
+		n, err := getOption(fd, level, name)
+		if err != nil {
+			return 0
+		}
+		return time.Duration(n)
+	}
+	l := &limits{
+		idle:     get(windows.IPPROTO_TCP, windows.TCP_KEEPIDLE) * time.Second,
+		interval: get(windows.IPPROTO_TCP, windows.TCP_KEEPINTVL) * time.Second,
+		count:    int(get(windows.IPPROTO_TCP, windows.TCP_KEEPCNT)),
+		maxRTO:   max(0, get(windows.IPPROTO_TCP, windows.TCP_MAXRT)) * time.Second,
+	}
+	l.keepAlive = l.maxRTO > 0 && get(windows.SOL_SOCKET, windows.SO_KEEPALIVE) != 0
+	return l
+}
+
+func readRetries2() (int, error) { return 0, errors.ErrUnsupported }
+
+// isTCP asks for an option that every TCP socket has, and no other.
+func isTCP(fd uintptr) bool {
+	_, err := getOption(fd, windows.IPPROTO_TCP, windows.TCP_NODELAY)
+	return err == nil
+}
+
+func seconds(d time.Duration) int { return int(wholeSeconds(d) / time.Second) }
+
+func getOption(fd uintptr, level, name int) (int, error) {
+	value, err := windows.GetsockoptInt(windows.Handle(fd), level, name)
+	return value, os.NewSyscallError("getsockopt", err)
+}
+
+func setOption(fd uintptr, o sockopt) error {
+	return os.NewSyscallError("setsockopt", windows.SetsockoptInt(windows.Handle(fd), o.level, o.name, o.value))
+}
