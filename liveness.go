@@ -324,7 +324,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 		t.least.Store(int64(t.idle))
 	}
 	if f := cfg.OnDisconnect; f != nil {
-		c.OnDisconnect(func(err error) { f(c, err) })
+		c.calls.add(&call{f: func(err error) { f(c, err) }}) // nobody else has c yet
 	}
 	raw, owner := findRawConn(inner)
 	if raw == nil {
@@ -411,7 +411,7 @@ func (c *Conn) finish(why error, seen sight) {
 	e := &ending{}
 	e.cause, _ = why.(*cause)
 	e.err = opError(opWatch, c.inner, why)
-	if c.sock.raw != nil && seen.outcome != closed {
+	if c.sock.raw != nil && seen.outcome != closed && seen.outcome != aborted {
 		e.unread = c.sock.unread() // now: it is what the application changes when it is told
 	}
 	switch {
@@ -448,7 +448,7 @@ func (c *Conn) evidence(e *ending) Status {
 		if c.sock.raw != nil {
 			c.sock.sample(&s)
 		}
-		if e.cause != nil && e.cause.reason == ErrPeerClosed {
+		if e.unread > 0 {
 			s.unread = e.unread
 		}
 		e.freeze(&s)

@@ -83,7 +83,7 @@ type socket struct {
 	inIO     atomic.Int32          // Reads and Writes that may be taking it just now
 	deferred atomic.Bool           // an event waits for them to return
 
-	slot   glance      // saves the pool for the usual single caller; guarded by inSlot; unused if not bound
+	slot   glance      // saves the pool for the usual single caller; guarded by inSlot
 	inSlot atomic.Bool // somebody is using slot
 }
 
@@ -167,7 +167,7 @@ var glances = sync.Pool{New: func() any { g := new(glance); g.bind(); return g }
 
 func (s *socket) look(h hint) sight {
 	g := &s.slot
-	if g.at == nil || !s.inSlot.CompareAndSwap(false, true) {
+	if !s.inSlot.CompareAndSwap(false, true) {
 		g = glances.Get().(*glance)
 	}
 	g.sock, g.hint = s, h
@@ -193,6 +193,9 @@ func (s *socket) look(h hint) sight {
 	}
 	return seen
 }
+
+// checked are the sockets of Check, used again and again.
+var checked = sync.Pool{New: func() any { s := new(socket); s.slot.bind(); return s }}
 
 func (s *socket) shut(read, write bool) {
 	if read {
@@ -313,21 +316,24 @@ func isTimeout(err error) bool {
 // On an AF_UNIX or MPTCP connection that is not wrapped, our own CloseRead looks
 // like the peer's CloseWrite, because to the kernel they are the same.
 //
-// It allocates nothing for a wrapped connection that is connected, and two small
-// objects for another.
+// It allocates nothing for a wrapped connection that is connected, and one small
+// object for another.
 func Check(conn net.Conn) error {
+	if _, bare := conn.(*net.TCPConn); !bare { // the usual case, and nothing to search
+		if c, ok := From(conn); ok {
+			c.Alive()
+			return c.Err()
+		}
+	}
 	if isNil(conn) {
 		return errNilConn
-	}
-	if c, ok := From(conn); ok {
-		c.Alive()
-		return c.Err()
 	}
 	raw, owner := findRawConn(conn)
 	if raw == nil {
 		return opError(opWatch, conn, errNoSocket)
 	}
-	s := &socket{raw: raw}
+	s := checked.Get().(*socket)
+	s.raw = raw
 	if _, ok := owner.(*net.TCPConn); ok {
 		s.family = familyInet
 	}
@@ -339,6 +345,10 @@ func Check(conn net.Conn) error {
 	case seen.outcome == blind:
 		err = errNoSocket
 	}
+	s.raw, s.family, s.unfit = nil, familyUnasked, nil
+	s.finSeen.Store(false)
+	s.stolen.Store(nil)
+	checked.Put(s)
 	if err != nil {
 		return opError(opWatch, conn, err)
 	}

@@ -36,13 +36,14 @@ func identify(fd uintptr) (family, error) {
 // which our own shutdown does not fool. Neither SO_ERROR nor MSG_PEEK: both take
 // the socket's error from the application (sock_error in include/net/sock.h).
 func (s *socket) lookAt(fd uintptr, h hint) sight {
+	var state tcpinfo.State
 	if h.event && s.family == familyTCP {
 		// The poller has asked what poll would tell.
-		if state, _ := tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
+		if state, _ = tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
 			return sightOf(state)
 		}
 	}
-	events, ok := pollNow(fd, unix.POLLRDHUP)
+	events, ok := pollNow(fd)
 	switch {
 	case !ok:
 		return s.peekAt(fd)
@@ -56,9 +57,12 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	if family != familyTCP {
 		return s.lookStream(events, h)
 	}
-	switch state, _ := tcpinfo.GetState(fd); {
+	if state == tcpinfo.Unknown {
+		state, _ = tcpinfo.GetState(fd)
+	}
+	switch {
 	case state == tcpinfo.Closed:
-		return s.autopsy(fd, events&unix.POLLERR != 0, h.err)
+		return s.autopsy(fd, events, h.err)
 	case state != tcpinfo.Unknown:
 		return sightOf(state)
 	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:
@@ -129,13 +133,13 @@ func (s *socket) deferToIO(h hint) bool {
 	return s.inIO.Load() > own || !s.deferred.Swap(false)
 }
 
-// autopsy tells how a TCP connection came to its state CLOSE. pending says that
-// the socket still has its error: it would tell the cause and part with it. So the
-// cause follows from what TCP_INFO keeps, unless err, which the application was given,
+// autopsy tells how a TCP connection came to its state CLOSE. The socket may still
+// have its error, and would tell the cause, but part with it. So the cause follows from what TCP_INFO keeps, unless err, which the application was given,
 // brought it along.
-func (s *socket) autopsy(fd uintptr, pending bool, err error) sight {
+func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
+	pending := events&unix.POLLERR != 0
 	fin, known := finArrived(fd)
-	if urgent, _ := pollNow(fd, unix.POLLPRI); urgent&unix.POLLPRI != 0 {
+	if events&unix.POLLPRI != 0 {
 		known = fin && known && err == io.EOF // the count of finArrived stops at urgent data
 	}
 	if !known {
@@ -253,7 +257,7 @@ func (s *socket) unreadAt(fd uintptr) int {
 	if s.family == familyMPTCP && n > 0 {
 		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
 		// net/mptcp/protocol.c).
-		events, _ := pollNow(fd, unix.POLLRDHUP)
+		events, _ := pollNow(fd)
 		if s.finSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
 			n--
 		}

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollNow returns what poll shows of fd at this moment. It goes around the
+// pollNow returns what poll shows of fd at this moment: an end, the peer's FIN, and
+// urgent data, which an autopsy wants to know of. It goes around the
 // scheduler: with no time to wait and no lock to take, the call is shorter than
 // telling the scheduler of it.
-func pollNow(fd uintptr, events int16) (int16, bool) {
-	p := unix.PollFd{Fd: int32(fd), Events: events}
+func pollNow(fd uintptr) (int16, bool) {
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP | unix.POLLPRI}
 	_, _, errno := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&p)), 1, 0)
 	return p.Revents, errno == 0
 }

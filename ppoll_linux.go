@@ -10,8 +10,8 @@ import (
 
 // pollNow is as in poll_linux.go, for the architectures that never had poll. On
 // the others ppoll is the slower one.
-func pollNow(fd uintptr, events int16) (int16, bool) {
-	p := unix.PollFd{Fd: int32(fd), Events: events}
+func pollNow(fd uintptr) (int16, bool) {
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP | unix.POLLPRI}
 	var zero unix.Timespec
 	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
 	return p.Revents, errno == 0
