@@ -339,31 +339,42 @@ func BenchmarkNotice(b *testing.B) {
 	b.Run("FIN to the return of a Read that waits", run(false))
 }
 
-// benchMany makes n connections, of which only those of package net at our end are
-// kept with all that belongs to them.
-func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Peer) {
+// benchMany makes n connections. The test is skipped if the system does not have so
+// many. closeAll closes both ends of all.
+func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Peer, closeAll func()) {
 	listener := benchListen(tb)
+	closeAll = func() {
+		listener.Close()
+		for _, peer := range peers {
+			peer.Reset()
+		}
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
 	for i := range n {
 		peer, err := livenesstest.Dial("tcp4", listener.Addr().String())
+		if err == nil {
+			peers = append(peers, peer)
+			var conn net.Conn
+			if conn, err = listener.Accept(); err == nil {
+				conns = append(conns, conn)
+			}
+		}
 		if err != nil {
+			closeAll()
 			tb.Skipf("%d of %d connections: %v", i, n, err)
 		}
-		tb.Cleanup(func() { peer.Close() })
-		conn, err := listener.Accept()
-		if err != nil {
-			tb.Skipf("%d of %d connections: %v", i, n, err)
-		}
-		tb.Cleanup(func() { conn.Close() })
-		conns, peers = append(conns, conn), append(peers, peer)
 	}
-	return conns, peers
+	return conns, peers, closeAll
 }
 
 // benchRetained returns the bytes that one of n wrapped connections keeps beyond
 // the bare one, and the goroutines that all of them together add.
 func benchRetained(tb testing.TB, n int) (bytes float64, goroutines int) {
 	benchConn(tb) // what connections share is there
-	conns, _ := benchMany(tb, n)
+	conns, _, closeAll := benchMany(tb, n)
+	defer closeAll()
 	wrapped := make([]*liveness.Conn, n)
 	heap := func() uint64 {
 		var m runtime.MemStats
@@ -402,7 +413,8 @@ func BenchmarkRetained(b *testing.B) {
 // first to when the last callback has begun; and how much of it the resetting
 // itself took.
 func benchResets(tb testing.TB, n int) (told, resetting time.Duration) {
-	conns, peers := benchMany(tb, n)
+	conns, peers, closeAll := benchMany(tb, n)
+	defer closeAll()
 	var waiting sync.WaitGroup
 	waiting.Add(n)
 	wrapped := make([]*liveness.Conn, n)

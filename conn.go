@@ -233,7 +233,11 @@ func (c *Conn) ioFailed(err error) sight {
 	if err != nil && isDeadline(err) || c.end.Load() != nil {
 		return sight{}
 	}
-	return c.look(hint{err: err})
+	s := c.look(hint{err: err})
+	if err != nil && s.outcome > open && s.outcome != closed && c.sock.family == familyTCP {
+		theHub.doubt(c.sock.watch) // unless the system tells of it too
+	}
+	return s
 }
 
 // writeFailed returns the error that a write returns: err itself, unless it comes

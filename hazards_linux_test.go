@@ -112,12 +112,9 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	}
 	unix.Close(all[0])
 	conn, err := l.Accept()
-	var temporary interface{ Temporary() bool }
-	if conn != nil || !errors.Is(err, syscall.EMFILE) || !errors.As(err, &temporary) || !temporary.Temporary() {
-		t.Errorf("Accept = %v, %v, want EMFILE, temporary", conn, err)
-	}
-	if ne, ok := err.(net.Error); !ok || !ne.Temporary() {
-		t.Errorf("%T is not temporary to net/http", err)
+	var op *net.OpError
+	if conn != nil || !errors.Is(err, syscall.EMFILE) || !errors.As(err, &op) || op != err || !op.Temporary() {
+		t.Errorf("Accept = %v, %v, want EMFILE in a *net.OpError that is temporary", conn, err)
 	}
 	for _, fd := range all[1:] {
 		unix.Close(fd)

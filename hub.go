@@ -20,8 +20,17 @@ type hub struct {
 	mu     sync.Mutex        // guards the fields below; held across a system call only to start and to stop
 	tokens map[uint64]*token // by id; nil while stopped
 	lastID uint64            // never restarts: an id is used once in the life of the process, so what comes late finds nobody
-	poller *poller.Poller    // nil while stopped
+	poller watcher           // nil while stopped
 	idle   *time.Timer       // calls stop; armed while tokens is empty
+
+	// What to do if the system does not tell; see doubt.go.
+	sweeps     bool    // it does not, so poller is a Sweep, for good
+	distrusted watcher // the poller before it; nil otherwise
+	doubts     []doubt
+	resolver   *time.Timer // calls resolve
+	resolveDue time.Time
+	began      time.Time    // of the first start
+	rests      atomic.Int64 // nanoseconds from began to when run has begun to wait, plus one; 0 while it does not wait
 
 	clock clock // has a lock of its own, which is taken after mu
 
@@ -40,6 +49,8 @@ type token struct {
 	id      uint64               // set once, under hub.mu
 	fd      uintptr              // likewise; only to be compared, for it may have been closed and used again
 	foreign bool                 // the wrapped connection is not package net's: its methods may block
+	looking atomic.Bool          // a look that may block is under way, and makes another of a sweep needless
+	told    atomic.Bool          // an event has come
 	conn    weak.Pointer[Conn]   // nil once nobody can reach the Conn
 	pinned  atomic.Pointer[Conn] // the same Conn, while it owes somebody a call; see Conn.pin
 
@@ -154,13 +165,37 @@ func (h *hub) start() error {
 	if h.poller != nil {
 		return nil
 	}
-	p, err := poller.New()
+	p, err := h.newWatcher(systemWatcher)
 	if err != nil {
 		return err
+	}
+	if h.began.IsZero() {
+		h.began = time.Now()
 	}
 	h.poller, h.tokens = p, make(map[uint64]*token)
 	go h.run(p)
 	return nil
+}
+
+// newWatcher makes a watcher by open, or what replaces it; mu is held.
+func (h *hub) newWatcher(open func() (watcher, error)) (watcher, error) {
+	if !h.sweeps {
+		p, err := open()
+		if !errors.Is(err, poller.ErrSilent) {
+			return p, err
+		}
+		h.sweeps = true
+	}
+	return poller.NewSweep(), nil
+}
+
+// systemWatcher makes what the system has.
+func systemWatcher() (watcher, error) {
+	p, err := poller.New()
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // stop ends the hub, unless somebody came back while the timer was on its way.
@@ -169,27 +204,35 @@ func (h *hub) stop() {
 	defer h.mu.Unlock()
 	if h.poller != nil && len(h.tokens) == 0 {
 		h.poller.Close()
-		h.poller, h.tokens = nil, nil
+		if h.distrusted != nil {
+			h.distrusted.Close()
+		}
+		h.poller, h.distrusted, h.tokens = nil, nil, nil
 	}
 }
 
 // run hands out the events of p until p is closed.
-func (h *hub) run(p *poller.Poller) {
+func (h *hub) run(p watcher) {
+	_, sweeps := p.(*poller.Sweep)
 	var told []*token
 	for {
+		since := int64(time.Since(h.began)) + 1
+		h.rests.Store(since)
 		ids, err := p.Wait()
+		h.rests.CompareAndSwap(since, 0) // the next hub may have begun to wait
 		if err != nil {
 			return
 		}
 		h.mu.Lock()
 		for _, id := range ids {
 			if t := h.tokens[id]; t != nil {
+				t.told.Store(true)
 				told = append(told, t)
 			}
 		}
 		h.mu.Unlock()
 		for _, t := range told {
-			t.notice()
+			t.notice(sweeps)
 		}
 		// Who was told runs next, before we ask for more.
 		runtime.Gosched()
@@ -198,11 +241,18 @@ func (h *hub) run(p *poller.Poller) {
 	}
 }
 
-// notice passes an event on. It is a hint, and one look decides.
-func (t *token) notice() {
+// notice passes an event on. It is a hint, and one look decides. A sweep comes again.
+func (t *token) notice(sweeps bool) {
 	c := t.conn.Value()
 	switch {
 	case c == nil || c.end.Load() != nil:
+	case t.foreign && sweeps:
+		if t.looking.CompareAndSwap(false, true) {
+			go func() {
+				c.look(hint{event: true})
+				t.looking.Store(false)
+			}()
+		}
 	case t.foreign:
 		go c.look(hint{event: true})
 	default:

@@ -199,7 +199,7 @@ func TestHubStopsAndStarts(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if took := time.Since(closed); took < linger*9/10 || took > linger*2 {
+		if took := time.Since(closed); took < linger*9/10 || took > linger*5 { // the machine may be busy
 			t.Errorf("the hub stopped %v after the last connection", took)
 		}
 		want := countBelongings()

@@ -37,8 +37,9 @@ func identify(fd uintptr) (family, error) {
 // the socket's error from the application (sock_error in include/net/sock.h).
 func (s *socket) lookAt(fd uintptr, h hint) sight {
 	var state tcpinfo.State
-	if h.event && s.family == familyTCP {
-		// The poller has asked what poll would tell.
+	if (h.event || h.err != nil) && s.family == familyTCP {
+		// The poller, or a Read, has seen what poll would tell. And where poll is as blind
+		// as a poller that is not believed, the state may not be.
 		if state, _ = tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
 			return sightOf(state)
 		}
@@ -47,7 +48,7 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	switch {
 	case !ok:
 		return s.peekAt(fd)
-	case events == 0:
+	case events == 0 && state != tcpinfo.Closed:
 		return sight{outcome: open}
 	}
 	family := s.family
@@ -68,7 +69,7 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:
 		return s.lookStream(events, h)
 	default: // an emulator
-		return s.peekAt(fd)
+		return s.lookWithoutState(fd, events, h)
 	}
 }
 
@@ -81,6 +82,31 @@ func sightOf(state tcpinfo.State) sight {
 		return sight{outcome: finished}
 	default:
 		return sight{outcome: open}
+	}
+}
+
+// lookWithoutState tells what poll showed of a TCP socket that is over, where the
+// state is not told: emulators are known to return zero. The errno has to be taken
+// from the socket, which keeps it for the application.
+func (s *socket) lookWithoutState(fd uintptr, events int16, h hint) sight {
+	if events&unix.POLLHUP == 0 {
+		return sight{outcome: open} // something in the error queue
+	}
+	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
+		taken := errno // see lookStream
+		s.stolen.CompareAndSwap(nil, &taken)
+	}
+	seen := s.peekAt(fd)
+	switch {
+	case seen.outcome == aborted:
+		return seen
+	case events&unix.POLLERR != 0 || !s.writeShut.Load():
+		// Behind unread data, or the errno was taken before. End of file beside an error
+		// followed a FIN (tcp_recvmsg_locked in net/ipv4/tcp.c).
+		fin := s.finSeen.Load() || events&unix.POLLERR != 0 && seen.outcome != open
+		return sight{outcome: aborted, fin: fin, errno: errReset}
+	default:
+		return sight{outcome: finished}
 	}
 }
 

@@ -5,7 +5,8 @@
 //
 //	New() (*Poller, error)
 //		Starts with nothing watched. An error that wraps errors.ErrUnsupported
-//		means that this system has no mechanism.
+//		means that this system has no mechanism, and [ErrSilent] that it has one
+//		that does not work, so that a [Sweep] is to take its place.
 //	(*Poller) Add(fd uintptr, id uint64) error
 //		Watches the socket fd under the name id, which the caller never uses
 //		again. A socket that has already ended is reported. Call it while fd
@@ -32,3 +33,9 @@
 // Close while another is in Wait. None of them blocks. After Close none of them may
 // be called.
 package poller
+
+import "errors"
+
+// ErrSilent is what New returns where the kernel, or what poses as one, takes a watch
+// and then says nothing.
+var ErrSilent = errors.New("the system does not tell what happens to sockets")

@@ -170,12 +170,12 @@ func handles(t *testing.T) (n uint32) {
 }
 
 // Several goroutines add, replace and remove, and sockets end and are closed in
-// every order. Whatever ends while it is watched is reported, and no name that was
-// removed long before.
+// every order. Whatever ends while it is watched is reported, and nothing else.
 func TestStorm(t *testing.T) {
 	w := newWatcher(t)
+	var mu sync.Mutex // guards both
 	seen := make(map[uint64]chan struct{})
-	var mu sync.Mutex
+	var silent []uint64
 	channel := func(id uint64) chan struct{} {
 		mu.Lock()
 		defer mu.Unlock()
@@ -264,6 +264,10 @@ func TestStorm(t *testing.T) {
 					case <-time.After(patience):
 						t.Errorf("act %d: nothing was reported", act)
 					}
+				} else {
+					mu.Lock()
+					silent = append(silent, id)
+					mu.Unlock()
 				}
 				conn.Close()
 				peer.Close()
@@ -271,6 +275,22 @@ func TestStorm(t *testing.T) {
 		})
 	}
 	workers.Wait()
+	conn, last := pair()
+	id := lastID.Add(1)
+	control(t, conn, func(fd uintptr) {
+		if err := w.Add(fd, id); err != nil {
+			t.Fatal(err)
+		}
+	})
+	last.CloseWrite()
+	<-channel(id) // what comes after everything else
 	close(stop)
 	reader.Wait()
+	for _, id := range silent {
+		if seen[id] != nil {
+			t.Errorf("%d was reported, which was removed or closed before its end", id)
+		}
+	}
+	conn.Close()
+	last.Close()
 }
