@@ -137,5 +137,6 @@ func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) 
 
 // badConfig is the error of Wrap for a Config that cannot be kept.
 func badConfig(field, format string, args ...any) error {
+	//lint:ignore ST1005 Config is the name of the type
 	return fmt.Errorf("Config.%s: %w", field, fmt.Errorf(format, args...))
 }

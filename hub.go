@@ -33,9 +33,6 @@ type hub struct {
 	rests      atomic.Int64 // nanoseconds from began to when run has begun to wait, plus one; 0 while it does not wait
 
 	clock clock // has a lock of its own, which is taken after mu
-
-	readSysctl sync.Once
-	sysctl     int // tcp_retries2; 0 if it could not be read
 }
 
 var theHub hub
@@ -275,13 +272,4 @@ func (t *token) check(jumped time.Time) (next time.Time) {
 		return c.check(jumped)
 	}
 	return next
-}
-
-// retries2 returns the sysctl tcp_retries2, which is read once, or fallback.
-func (h *hub) retries2(fallback int) int {
-	h.readSysctl.Do(func() { h.sysctl, _ = readRetries2() })
-	if h.sysctl > 0 {
-		return h.sysctl
-	}
-	return fallback
 }

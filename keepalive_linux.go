@@ -1,11 +1,12 @@
 package liveness
 
 import (
-	"fmt"
+	"cmp"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func (s *socket) rtoLimit(fd uintptr, peerTimeout time.Duration) time.Duration {
 		return 0
 	}
 	now, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS)
-	limit := rtoLimit(peerTimeout, theHub.retries2(0))
+	limit := rtoLimit(peerTimeout, sysctlRetries2())
 	if err != nil || limit.Milliseconds() >= int64(now) {
 		return 0
 	}
@@ -100,7 +101,7 @@ func readLimits(fd uintptr) *limits {
 		count:       int(get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)),
 		userTimeout: get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) * time.Millisecond,
 		maxRTO:      get(unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS) * time.Millisecond,
-		retries:     theHub.retries2(defaultRetries2),
+		retries:     cmp.Or(sysctlRetries2(), defaultRetries2),
 	}
 	if l.maxRTO == 0 {
 		l.maxRTO = maxRTO
@@ -108,15 +109,13 @@ func readLimits(fd uintptr) *limits {
 	return l
 }
 
-// readRetries2 reads the sysctl of tcp(7) in our network namespace.
-func readRetries2() (int, error) {
+// sysctlRetries2 is the sysctl tcp_retries2 of tcp(7) in our network namespace, or 0
+// if it cannot be read. It is read once, because nothing in Wrap may wait.
+var sysctlRetries2 = sync.OnceValue(func() int {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_retries2")
 	if err != nil {
-		return 0, err
+		return 0
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return 0, fmt.Errorf("tcp_retries2: %w", err)
-	}
-	return n, nil
-}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n
+})

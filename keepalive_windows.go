@@ -98,8 +98,6 @@ func readLimits(fd uintptr) *limits {
 	return l
 }
 
-func readRetries2() (int, error) { return 0, errors.ErrUnsupported }
-
 // isTCP asks for an option that every TCP socket has, and no other.
 func isTCP(fd uintptr) bool {
 	_, err := getOption(fd, windows.IPPROTO_TCP, windows.TCP_NODELAY)

@@ -93,6 +93,7 @@ type line struct {
 	bare *net.TCPConn
 	peer *livenesstest.Peer
 
+	wrapped time.Time      // when the library began to watch it
 	told    chan time.Time // when the end was told
 	reader  chan error     // of park: what ended a parked Read
 	writer  chan error     // of fill: what ended a parked Write
@@ -109,12 +110,25 @@ func newLine(t *testing.T, cfg *liveness.Config) *line {
 func newLineOn(t *testing.T, network string, cfg *liveness.Config) *line {
 	t.Helper()
 	conn, peer := livenesstest.Pair(t, network)
-	l := &line{T: t, bare: conn.(*net.TCPConn), peer: peer, told: make(chan time.Time, 1)}
-	// Many of these tests run at once; the kernel's memory is for all of them.
-	for _, c := range []net.Conn{conn, peer.NetConn()} {
-		c.(*net.TCPConn).SetReadBuffer(32 << 10)
-		c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	peer.NetConn().(*net.TCPConn).SetReadBuffer(32 << 10)
+	peer.NetConn().(*net.TCPConn).SetWriteBuffer(64 << 10)
+	return lineOf(t, conn, peer, cfg)
+}
+
+// lineOf makes a line of a connection that is there already.
+func lineOf(t *testing.T, conn net.Conn, peer *livenesstest.Peer, cfg *liveness.Config) *line {
+	t.Helper()
+	l := &line{T: t, peer: peer, told: make(chan time.Time, 1)}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		l.bare = tcp
+		// Many of these tests run at once; the kernel's memory is for all of them.
+		tcp.SetReadBuffer(32 << 10)
+		tcp.SetWriteBuffer(64 << 10)
 	}
+	if peer != nil {
+		peer.SetDeadline(time.Now().Add(longest())) // so that what goes wrong does not last
+	}
+	l.wrapped = time.Now()
 	c, err := liveness.Wrap(conn, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +137,14 @@ func newLineOn(t *testing.T, network string, cfg *liveness.Config) *line {
 	c.OnDisconnect(func(error) { l.told <- time.Now() })
 	t.Cleanup(func() { c.Close() })
 	return l
+}
+
+// longest is more than any of these tests takes.
+func longest() time.Duration {
+	if os.Getenv("LIVENESS_STORM") != "" {
+		return 5 * time.Minute
+	}
+	return time.Minute
 }
 
 // A direction says who hears nothing any more.
@@ -278,7 +300,7 @@ func (l *line) vanishBy(what load, by func() (mend func())) (since time.Time, me
 	since, mend = time.Now(), by()
 	switch what {
 	case flightLoad:
-		if _, err := l.conn.Write([]byte("in flight")); err != nil {
+		if _, err := l.conn.Write([]byte("in flight")); err != nil && l.conn.Alive() {
 			l.Fatal(err)
 		}
 	case fullLoad:
@@ -302,9 +324,12 @@ func (l *line) end(reason error, since time.Time, after, within time.Duration) l
 	select {
 	case at := <-l.told:
 		took = at.Sub(since)
-	case <-time.After(time.Until(since.Add(within + busyMachine))):
-		machine.excuse(l, since)
-		l.Fatalf("nothing was told within %v; want %v within %v: %+v", time.Since(since), reason, within, l.conn.Status())
+	case <-time.After(max(time.Millisecond, time.Until(since.Add(within+busyMachine)))):
+		if len(l.told) == 0 {
+			machine.excuse(l, since)
+			l.Fatalf("nothing was told within %v; want %v within %v: %+v", time.Since(since), reason, within, l.conn.Status())
+		}
+		took = (<-l.told).Sub(since)
 	}
 	err, status := l.conn.Err(), l.conn.Status()
 	if !errors.Is(err, reason) {
@@ -316,13 +341,14 @@ func (l *line) end(reason error, since time.Time, after, within time.Duration) l
 	if took < after {
 		l.Errorf("too early, after %v of %v: %v", took, after, err)
 	}
-	if took > within+busyMachine {
+	if slow(l, took, within) {
 		l.Errorf("too late, after %v of %v: %v", took, within, err)
 	}
 	if status.State != liveness.Disconnected || status.Err != err {
 		l.Errorf("the status is %+v, Err is %v", status, err)
 	}
 	var ne net.Error
+	//lint:ignore SA1019 accept loops and crypto/tls still ask for it
 	if !errors.As(err, &ne) || !ne.Timeout() || ne.Temporary() || errors.Is(err, os.ErrDeadlineExceeded) {
 		l.Errorf("%v: Timeout must be true, Temporary false, and no deadline", err)
 	}
@@ -330,10 +356,33 @@ func (l *line) end(reason error, since time.Time, after, within time.Duration) l
 	return status
 }
 
+// waitEnd waits for the end, whatever it is.
+func (l *line) waitEnd() {
+	l.Helper()
+	select {
+	case <-l.conn.Done():
+	case <-time.After(20 * time.Second):
+		l.Fatalf("nothing has ended: %+v", l.conn.Status())
+	}
+}
+
+// slow reports whether something took longer than it may.
+func slow(t testing.TB, took, may time.Duration) bool {
+	t.Helper()
+	if took <= may+busyMachine {
+		return false
+	}
+	machine.excuse(t, time.Now().Add(-took-time.Second))
+	return true
+}
+
 // lives checks that nothing has ended.
 func (l *line) lives() {
 	l.Helper()
 	if !l.conn.Alive() {
+		if err := l.conn.Err(); errors.Is(err, liveness.ErrPeerIdle) || errors.Is(err, liveness.ErrPeerStalled) {
+			machine.excuse(l, l.wrapped) // it may have been too busy to send or read in time
+		}
 		l.Fatalf("ended: %v; %+v", l.conn.Err(), l.conn.Status())
 	}
 }
@@ -350,6 +399,7 @@ func (l *line) released(op string, from chan error, ours error) {
 	case err := <-from:
 		l.verdictError(op, err, ours)
 	case <-time.After(busyMachine):
+		machine.excuse(l, time.Now().Add(-2*busyMachine))
 		l.Errorf("%s still waits a second after the end", op)
 	}
 }
@@ -417,6 +467,7 @@ func (l *line) lostBy(what load, timeout time.Duration, by func() (mend func()))
 					l.Errorf("Read returned %v; want ETIMEDOUT", err)
 				}
 			case <-time.After(busyMachine):
+				machine.excuse(l, time.Now().Add(-2*busyMachine))
 				l.Error("Read still waits a second after the end")
 			}
 		}
@@ -537,24 +588,19 @@ func testLostWhateverWrites(t *testing.T) {
 			}
 			began := time.Now()
 			server.Close() // which has an alert to send, and five seconds for it
-			if took := time.Since(began); took > busyMachine {
+			if took := time.Since(began); slow(t, took, 0) {
 				t.Errorf("Close above TLS took %v", took)
 			}
 		})
 		run("TLS beneath", func(t *testing.T) {
 			conn, peer := livenesstest.Pair(t, "tcp4")
-			l := &line{T: t, bare: conn.(*net.TCPConn), peer: peer, told: make(chan time.Time, 1)}
-			server := l.handshake(conn)
-			c, err := liveness.Wrap(server, &liveness.Config{PeerTimeout: timeout})
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.conn = c
-			c.OnDisconnect(func(error) { l.told <- time.Now() })
+			before := &line{T: t, bare: conn.(*net.TCPConn), peer: peer}
+			l := lineOf(t, before.handshake(conn), peer, &liveness.Config{PeerTimeout: timeout})
+			l.bare = before.bare
 			l.park()
 			since := time.Now()
 			l.cut(bothDeaf)
-			if _, err := c.Write([]byte("x")); err != nil {
+			if _, err := l.conn.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
 			l.end(liveness.ErrPeerLost, since, timeout/2, flightLoad.within(timeout))
@@ -562,18 +608,12 @@ func testLostWhateverWrites(t *testing.T) {
 		})
 		run("before Wrap", func(t *testing.T) {
 			conn, peer := livenesstest.Pair(t, "tcp4")
-			l := &line{T: t, bare: conn.(*net.TCPConn), peer: peer, told: make(chan time.Time, 1)}
 			since := time.Now()
-			l.cut(bothDeaf)
+			(&line{T: t, bare: conn.(*net.TCPConn), peer: peer}).cut(bothDeaf)
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
-			c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: timeout})
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.conn = c
-			c.OnDisconnect(func(error) { l.told <- time.Now() })
+			l := lineOf(t, conn, peer, &liveness.Config{PeerTimeout: timeout})
 			l.end(liveness.ErrPeerLost, since, timeout/2, flightLoad.within(timeout))
 		})
 		run("after the peer's FIN", func(t *testing.T) {
@@ -802,10 +842,10 @@ func (l *line) outageBy(what load, offset, timeout, length time.Duration, by fun
 	time.Sleep(offset)
 	began := time.Now()
 	mend := by()
-	time.Sleep(length)
-	lasted := time.Since(began)
+	time.Sleep(time.Until(began.Add(length)))
 	mend()
-	if lasted = time.Since(began); lasted >= timeout/2 {
+	lasted := time.Since(began)
+	if lasted >= timeout/2 {
 		l.Skipf("the machine was too busy: the outage lasted %v", lasted)
 	}
 	select {
@@ -1174,6 +1214,7 @@ func testDataBeforeVerdict(t *testing.T) {
 					t.Errorf("io.Copy: %d, %v", r.n, r.err)
 				}
 			case <-time.After(busyMachine):
+				machine.excuse(t, since)
 				t.Error("io.Copy still waits a second after the end")
 			}
 			if err := to.conn.Err(); err != nil {
@@ -1323,6 +1364,7 @@ func testRetryLoopsEnd(t *testing.T) {
 							t.Errorf("went round %d times, and then %v", n, err)
 						}
 					case <-time.After(busyMachine):
+						machine.excuse(t, since)
 						t.Errorf("the loop goes on a second after %v, and went round %d times", l.conn.Err(), spins.Load())
 						l.conn.Close()
 						<-ended
@@ -1374,7 +1416,7 @@ func testCloseAfterVerdict(t *testing.T) {
 					if err := l.conn.Close(); err != nil {
 						t.Error(err)
 					}
-					if took := time.Since(began); took > busyMachine {
+					if took := time.Since(began); slow(t, took, 0) {
 						t.Errorf("Close took %v", took)
 					}
 					gone(l, local, remote)
@@ -1404,9 +1446,9 @@ func testCloseAfterVerdict(t *testing.T) {
 		})
 		run("idle", func(t *testing.T) {
 			// Nothing is wrong with the host: what we wrote is still to arrive.
-			l := newLine(t, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
 			since := time.Now()
-			l.end(liveness.ErrPeerIdle, since, 190*time.Millisecond, 320*time.Millisecond)
+			l := newLine(t, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
+			l.end(liveness.ErrPeerIdle, since, 200*time.Millisecond, 320*time.Millisecond)
 			l.conn.Close()
 			if _, err := l.peer.Read(make([]byte, 1)); err != io.EOF {
 				t.Errorf("the peer read %v; want an orderly end", err)
@@ -1461,27 +1503,23 @@ func testStalled(t *testing.T) {
 			run(network, func(t *testing.T) {
 				const timeout = time.Second
 				conn, peer := livenesstest.Pair(t, network)
-				c, err := liveness.Wrap(conn, &liveness.Config{StallTimeout: timeout})
-				if err != nil {
-					t.Fatal(err)
-				}
-				l := &line{T: t, peer: peer, conn: c, told: make(chan time.Time, 1)}
-				c.OnDisconnect(func(error) { l.told <- time.Now() })
-				l.fill()
-				took := 0
+				l := lineOf(t, conn, peer, &liveness.Config{StallTimeout: timeout})
 				since := time.Now()
-				for began := since; time.Since(began) < 3*timeout; time.Sleep(timeout / 5) {
-					n, err := io.ReadFull(peer, make([]byte, 512<<10))
-					if took += n; err != nil {
-						t.Fatal(err)
+				l.fill()
+				if network == "unix" { // where all that is read leaves the queue
+					for began := since; time.Since(began) < 3*timeout; time.Sleep(timeout / 5) {
+						if _, err := io.ReadFull(peer, make([]byte, 64<<10)); err != nil {
+							t.Fatalf("%v; %v", err, l.conn.Err())
+						}
+						if paused := time.Since(since); paused >= timeout {
+							t.Skipf("the machine was too busy: nothing was read for %v", paused)
+						}
+						since = time.Now()
+						l.lives()
 					}
-					if paused := time.Since(since); paused >= timeout {
-						t.Skipf("the machine was too busy: nothing was read for %v", paused)
-					}
-					since = time.Now()
-					l.lives()
 				}
-				l.end(liveness.ErrPeerStalled, since, timeout-100*time.Millisecond, timeout+timeout/10+time.Second)
+				// To fill the buffers takes a while.
+				l.end(liveness.ErrPeerStalled, since, timeout-tickOf, timeout+timeout/10+2*time.Second)
 				l.released("write", l.writer, liveness.ErrPeerStalled)
 			})
 		}
@@ -1496,8 +1534,9 @@ func testStalled(t *testing.T) {
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
+			// What it read last may have been in its buffer for a while.
 			since := time.Now()
-			l.end(liveness.ErrPeerStalled, since, timeout-100*time.Millisecond, timeout+timeout/10+time.Second)
+			l.end(liveness.ErrPeerStalled, since, timeout*3/4, timeout+timeout/10+time.Second)
 		})
 		run("a stopped process", func(t *testing.T) {
 			const timeout = 2 * time.Second
@@ -1557,22 +1596,6 @@ func testStalled(t *testing.T) {
 	})
 }
 
-// lineOf makes a line of a connection that is there already.
-func lineOf(t *testing.T, conn net.Conn, peer *livenesstest.Peer, cfg *liveness.Config) *line {
-	t.Helper()
-	l := &line{T: t, bare: conn.(*net.TCPConn), peer: peer, told: make(chan time.Time, 1)}
-	l.bare.SetReadBuffer(32 << 10)
-	l.bare.SetWriteBuffer(64 << 10)
-	c, err := liveness.Wrap(conn, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.conn = c
-	c.OnDisconnect(func(error) { l.told <- time.Now() })
-	t.Cleanup(func() { c.Close() })
-	return l
-}
-
 // processPair connects to a peer in a process of its own.
 func processPair(t *testing.T) (net.Conn, *livenesstest.Process) {
 	t.Helper()
@@ -1608,11 +1631,16 @@ func testNotStalled(t *testing.T) {
 		run("a slow reader", func(t *testing.T) {
 			l := newLine(t, &liveness.Config{StallTimeout: timeout, PeerTimeout: 4 * time.Second})
 			l.fill()
-			for began := time.Now(); time.Since(began) < long; time.Sleep(timeout / 2) {
+			last := time.Now()
+			for began := last; time.Since(began) < long; time.Sleep(timeout / 2) {
 				// As much as opens the window.
 				if _, err := io.ReadFull(l.peer, make([]byte, 64<<10)); err != nil {
 					t.Fatal(err)
 				}
+				if paused := time.Since(last); paused >= timeout*9/10 {
+					t.Skipf("the machine was too busy: nothing was read for %v", paused)
+				}
+				last = time.Now()
 				l.lives()
 			}
 		})
@@ -1700,19 +1728,7 @@ func testReadIdle(t *testing.T) {
 					if parked {
 						l.park()
 					}
-					since := time.Now()
-					for began := since; time.Since(began) < 4*timeout; time.Sleep(timeout / 5) {
-						if paused := time.Since(since); paused >= timeout {
-							t.Skipf("the machine was too busy: nothing was sent for %v", paused)
-						}
-						since = time.Now()
-						if _, err := l.peer.Write([]byte("x")); err != nil {
-							t.Fatal(err)
-						}
-					}
-					if err := l.conn.Err(); err != nil && time.Since(since) < timeout {
-						t.Fatal(err)
-					}
+					since := l.talk(timeout, l.peer.Write)
 					l.end(liveness.ErrPeerIdle, since, timeout-tickOf, idleWithin(timeout))
 					l.released("read", l.reader, liveness.ErrPeerIdle)
 					if parked {
@@ -1722,11 +1738,11 @@ func testReadIdle(t *testing.T) {
 			}
 			run(fmt.Sprintf("%v/while we send", timeout), func(t *testing.T) {
 				// A long download is silence: acknowledgements are no data.
-				l := newLine(t, &liveness.Config{ReadIdleTimeout: timeout})
 				since := time.Now()
+				l := newLine(t, &liveness.Config{ReadIdleTimeout: timeout})
 				l.take(64<<10, time.Millisecond)
 				l.fill()
-				l.end(liveness.ErrPeerIdle, since, timeout-tickOf, idleWithin(timeout)+tickOf)
+				l.end(liveness.ErrPeerIdle, since, timeout, idleWithin(timeout)+tickOf)
 			})
 		}
 		run("keep-alive answers are no data", func(t *testing.T) {
@@ -1741,6 +1757,11 @@ func testReadIdle(t *testing.T) {
 // lastsAsVerdict checks that Read and Write stay ended.
 func (l *line) lastsAsVerdict(reason error) {
 	l.Helper()
+	for l.conn.Err() == nil || unreadOf(l) > 0 { // what was on the way
+		if _, err := l.conn.Read(make([]byte, 100)); err != nil {
+			break
+		}
+	}
 	for range 3 {
 		_, err := l.conn.Read(make([]byte, 1))
 		l.verdictError("read", err, reason)
@@ -1749,43 +1770,56 @@ func (l *line) lastsAsVerdict(reason error) {
 	}
 }
 
+// talk has the peer send a byte now and then, for a while in which nothing must end,
+// and returns when the last one was sent.
+func (l *line) talk(timeout time.Duration, write func([]byte) (int, error)) time.Time {
+	l.Helper()
+	last := l.wrapped
+	for began := time.Now(); time.Since(began) < 4*timeout; time.Sleep(timeout / 5) {
+		now := time.Now()
+		if _, err := write([]byte("x")); err != nil {
+			l.Fatalf("%v; %v", err, l.conn.Err())
+		}
+		if paused := time.Since(last); paused >= timeout {
+			l.Skipf("the machine was too busy: nothing was sent for %v", paused)
+		}
+		last = now
+	}
+	err := l.conn.Err()
+	if paused := time.Since(last); err != nil && paused < timeout {
+		l.Fatalf("%v, %v after the last byte", err, paused)
+	}
+	return last
+}
+
+func unreadOf(l *line) (n int) {
+	l.control(func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCINQ)
+		return err
+	})
+	return n
+}
+
 // Bytes count as received whoever reads them, and however.
 func testNotReadIdle(t *testing.T) {
 	const timeout = 500 * time.Millisecond
-	const long = 4 * timeout
-	// talk has the peer send a byte now and then; it returns an error if a pause was
-	// too long by no fault of the library's.
-	talk := func(t *testing.T, l *line, write func([]byte) (int, error)) {
-		t.Helper()
-		last := time.Now()
-		for began := last; time.Since(began) < long; time.Sleep(timeout / 5) {
-			if _, err := write([]byte("x")); err != nil {
-				t.Fatalf("%v; %v", err, l.conn.Err())
-			}
-			if paused := time.Since(last); paused >= timeout {
-				t.Skipf("the machine was too busy: nothing was sent for %v", paused)
-			}
-			last = time.Now()
-		}
-		l.lives()
-	}
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		cfg := &liveness.Config{ReadIdleTimeout: timeout}
 		run("nobody reads", func(t *testing.T) {
 			l := newLine(t, cfg)
-			talk(t, l, l.peer.Write)
+			l.talk(timeout, l.peer.Write)
 		})
 		run("Read", func(t *testing.T) {
 			l := newLine(t, cfg)
 			l.park()
-			talk(t, l, l.peer.Write)
+			l.talk(timeout, l.peer.Write)
 		})
 		run("splice", func(t *testing.T) {
 			l := newLine(t, cfg)
 			to, far := livenesstest.Pair(t, "tcp4")
 			far.Drain()
 			go io.Copy(to, l.conn)
-			talk(t, l, l.peer.Write)
+			l.talk(timeout, l.peer.Write)
 		})
 		run("SyscallConn", func(t *testing.T) {
 			l := newLine(t, cfg)
@@ -1801,29 +1835,37 @@ func testNotReadIdle(t *testing.T) {
 				}) == nil && l.conn.Err() == nil {
 				}
 			}()
-			talk(t, l, l.peer.Write)
+			l.talk(timeout, l.peer.Write)
 			l.conn.Close()
 		})
 		run("TLS above", func(t *testing.T) {
-			l := newLine(t, cfg)
 			forServer, forClient, err := livenesstest.TLSConfig()
 			if err != nil {
 				t.Fatal(err)
 			}
+			l := newLine(t, cfg)
 			server, client := tls.Server(l.conn, forServer), tls.Client(l.peer, forClient)
+			l.peer.SetDeadline(time.Now().Add(4 * timeout))
 			go io.Copy(io.Discard, server)
-			if err := client.Handshake(); err != nil {
+			err = client.Handshake()
+			if took := time.Since(l.wrapped); took > timeout {
+				t.Skipf("the machine was too busy: the handshake took %v", took)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
-			talk(t, l, client.Write)
+			l.peer.SetDeadline(time.Now().Add(longest()))
+			l.wrapped = time.Now()
+			l.talk(timeout, client.Write)
 		})
 		run("after the peer's FIN", func(t *testing.T) {
-			l := newLine(t, &liveness.Config{ReadIdleTimeout: timeout, AllowHalfClose: true})
+			conn, peer := livenesstest.Pair(t, "tcp4")
+			peer.CloseWrite()
+			l := lineOf(t, conn, peer, &liveness.Config{ReadIdleTimeout: timeout, AllowHalfClose: true})
 			silences := make(chan struct{}, 10)
-			l.peer.CloseWrite()
 			l.wait("half-closed", func(s liveness.Status) bool { return s.State == liveness.HalfClosed })
 			l.conn.OnSilence(timeout, func() { silences <- struct{}{} })
-			time.Sleep(long)
+			time.Sleep(4 * timeout)
 			l.lives()
 			if len(silences) > 0 {
 				t.Error("OnSilence was called after the FIN")
@@ -1880,7 +1922,7 @@ func testDeadlinesBesideReadIdle(t *testing.T) {
 				if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &ne) || !ne.Timeout() {
 					t.Fatalf("Read: %v", err)
 				}
-				if took := time.Since(began); took < 50*time.Millisecond || took > 50*time.Millisecond+busyMachine {
+				if took := time.Since(began); took < 50*time.Millisecond || slow(t, took, 50*time.Millisecond) {
 					t.Errorf("a deadline of 50 ms came after %v", took)
 				}
 				l.lives()
@@ -1956,12 +1998,13 @@ func testOnSilence(t *testing.T) {
 				t.Helper()
 				select {
 				case at := <-calls:
-					if took := at.Sub(since); took < after || took > idleWithin(after)+busyMachine {
+					if took := at.Sub(since); took < after || slow(t, took, idleWithin(after)) {
 						t.Errorf("called after %v of silence; want %v to %v", took, after, idleWithin(after))
 					} else {
 						t.Logf("figure %.3f s", took.Seconds())
 					}
 				case <-time.After(idleWithin(after) + busyMachine):
+					machine.excuse(t, time.Now().Add(-3*time.Second))
 					t.Fatalf("not called after %v of silence", time.Since(since))
 				}
 			}
@@ -1991,13 +2034,14 @@ func testOnSilence(t *testing.T) {
 			for range 8 {
 				select {
 				case at := <-calls:
-					if took := at.Sub(last); took > idleWithin(after)+busyMachine {
+					if took := at.Sub(last); slow(t, took, idleWithin(after)) {
 						t.Errorf("called after %v of silence; want %v", took, idleWithin(after))
 					} else {
 						t.Logf("figure %.3f s", took.Seconds())
 					}
 					last = at
 				case <-time.After(idleWithin(after) + busyMachine):
+					machine.excuse(t, time.Now().Add(-3*time.Second))
 					t.Fatalf("not called after %v of silence", time.Since(last))
 				}
 			}
@@ -2033,7 +2077,7 @@ func testOnSilence(t *testing.T) {
 			if most.Load() != 1 {
 				t.Errorf("%d at a time", most.Load())
 			}
-			if n := calls.Load(); n < 3 || n > 5 {
+			if n := calls.Load(); n < 2 || n > 5 {
 				t.Errorf("called %d times in 2 s; each call takes 0.5 s, and is due when the one before returns", n)
 			}
 		})
@@ -2046,7 +2090,7 @@ func testOnSilence(t *testing.T) {
 				all.Add(1)
 				var once sync.Once
 				l.conn.OnSilence(d, func() {
-					if took := time.Since(began); took < d || took > idleWithin(d)+busyMachine {
+					if took := time.Since(began); took < d || slow(t, took, idleWithin(d)) {
 						t.Errorf("%v: called after %v", d, took)
 					}
 					once.Do(all.Done)

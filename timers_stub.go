@@ -35,8 +35,6 @@ func (*socket) untune(uintptr) {}
 
 func readLimits(uintptr) *limits { return new(limits) }
 
-func readRetries2() (int, error) { return 0, errors.ErrUnsupported }
-
 func (*probe) send(uintptr, *sample) error { return errNoSocket }
 
 func (*probe) disarm(uintptr, *sample) {}

@@ -161,16 +161,6 @@ func (t *trial) end() {
 	}
 }
 
-// told reports whether the subject has told of an end by itself.
-func (t *trial) told() bool {
-	select {
-	case <-t.s.gone:
-		return true
-	default:
-		return false
-	}
-}
-
 // look asks, and reports whether an answer came.
 func (t *trial) look() (err error, answered bool) {
 	result := make(chan error, 1)

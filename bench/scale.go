@@ -120,14 +120,14 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 }
 
 // model fits the growth and applies it to one million connections.
-func (rep *scaleReport) model() {
-	if rep.Idle[len(rep.Idle)-1].N < 4000 {
-		rep.Million = []string{"the sizes of this run are too small to tell"}
+func (r *scaleReport) model() {
+	if r.Idle[len(r.Idle)-1].N < 4000 {
+		r.Million = []string{"the sizes of this run are too small to tell"}
 		return
 	}
 	var n, memory, register, gc, told []float64
 	bare := make(map[int]idleResult)
-	for _, r := range rep.Idle {
+	for _, r := range r.Idle {
 		if r.Lean == leanBare {
 			bare[r.N] = r
 			continue
@@ -142,15 +142,15 @@ func (rep *scaleReport) model() {
 	reg := fitOf("register all", "s", n, register)
 	collect := fitOf("one garbage collection", "ms", n, gc)
 	all := fitOf("all reset, all told", "ms", n, told)
-	rep.Fits = []fit{mem, reg, collect, all}
+	r.Fits = []fit{mem, reg, collect, all}
 	const million = 1e6
-	say := func(format string, args ...any) { rep.Million = append(rep.Million, fmt.Sprintf(format, args...)) }
+	say := func(format string, args ...any) { r.Million = append(r.Million, fmt.Sprintf(format, args...)) }
 	say("memory of the library: %.2f GB, beside what the connections themselves take; %.1f µs to register one, %.1f s for all", mem.at(million)/1e9, reg.C*1e6, reg.at(million))
 	say("one garbage collection: %.1f s of marking, concurrent", collect.at(million)/1e3)
 	say("all reset at once: all told after %.1f s (with the resetting, which shares the processors here)", all.at(million)/1e3)
 	say("idle: no timer and no wake-up, at any number")
-	for _, b := range rep.Busy {
-		if b.Checks > 0 && b.N == rep.Busy[len(rep.Busy)-1].N {
+	for _, b := range r.Busy {
+		if b.Checks > 0 && b.N == r.Busy[len(r.Busy)-1].N {
 			// A profile without a sample in the clock only says that it took less than one.
 			each := max(b.Clock, 10*time.Millisecond).Seconds() / b.Checks
 			rate := million / b.Period.Seconds() * b.Factor
@@ -158,7 +158,7 @@ func (rep *scaleReport) model() {
 				b.Asked, each*1e6, b.Samples, rate, rate*each*100, 1/each/rate)
 		}
 	}
-	say("what limits first: descriptors, one for each connection (here %d; the kernel's own default of fs.nr_open is 1048576), then the kernel's socket buffers of the traffic; the library adds one epoll registration each", rep.Machine.NoFile)
+	say("what limits first: descriptors, one for each connection (here %d; the kernel's own default of fs.nr_open is 1048576), then the kernel's socket buffers of the traffic; the library adds one epoll registration each", r.Machine.NoFile)
 }
 
 // ---- connections with traffic, in a process of their own

@@ -303,6 +303,8 @@ func (s *session) await(deadline time.Time) {
 }
 
 // heard returns what was told so far, and how late that was.
+//
+//lint:ignore ST1008 the error is what was heard, not a failure
 func (s *session) heard() (err error, late time.Duration) {
 	select {
 	case <-s.told:

@@ -1,12 +1,14 @@
 package poller
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -107,6 +109,17 @@ func TestAccounting(t *testing.T) {
 		}
 	}
 	p.check(t, "added", n, n)
+	if len(p.devices) != 3 {
+		t.Errorf("%d handles for %d sockets", len(p.devices), n)
+	}
+	// A handle that was full has room for one.
+	p.Remove(handleOf(t, conns[3]), 3)
+	p.take(t, "removed", n-1)
+	p.check(t, "removed", n-1, n-1)
+	if err := p.Add(handleOf(t, conns[3]), 3); err != nil {
+		t.Fatal(err)
+	}
+	p.check(t, "added again", n, n)
 	if len(p.devices) != 3 {
 		t.Errorf("%d handles for %d sockets", len(p.devices), n)
 	}
@@ -237,8 +250,72 @@ func TestEnds(t *testing.T) {
 	if after := endsOf(handleOf(t, a)); ea.differ(&after) || after.differ(&ea) {
 		t.Errorf("a reset made %v of %v", after, ea)
 	}
+	lost := ends{local: ea.local} // its peer's address, as may happen to one that has ended
 	var none ends
-	if none.differ(&none) {
+	if lost.differ(&ea) || ea.differ(&lost) || none.differ(&none) {
 		t.Error("connections without addresses are alike")
 	}
+	if !lost.differ(&eb) && eb.local != lost.local {
+		t.Error("connections with other addresses differ")
+	}
+}
+
+// Close gives every handle back.
+func TestCloseGivesHandlesBack(t *testing.T) {
+	isOpen := windows.NewLazySystemDLL("kernel32.dll").NewProc("GetHandleInformation")
+	for _, waiting := range []bool{false, true} {
+		// What was given back may be somebody else's at once, but not every time.
+		var left []string
+		for range 5 {
+			p, err := New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range perDevice + 1 {
+				conn, _ := livenesstest.Pair(t, "tcp4")
+				if err := p.Add(handleOf(t, conn), uint64(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			handles := map[string]windows.Handle{"port": p.port}
+			for i, d := range p.devices {
+				handles[fmt.Sprint("device ", i)] = windows.Handle(d.Device)
+			}
+			ended := make(chan error, 1)
+			if waiting {
+				go func() {
+					_, err := p.Wait()
+					ended <- err
+				}()
+				for !p.isWaiting() {
+					time.Sleep(time.Millisecond)
+				}
+			} else {
+				ended <- os.ErrClosed
+			}
+			p.Close()
+			if err := <-ended; err != os.ErrClosed {
+				t.Fatal(err)
+			}
+			left = left[:0]
+			for name, handle := range handles {
+				var flags uint32
+				if r, _, _ := syscall.SyscallN(isOpen.Addr(), uintptr(handle), uintptr(unsafe.Pointer(&flags))); r != 0 {
+					left = append(left, name)
+				}
+			}
+			if len(left) == 0 {
+				break
+			}
+		}
+		if len(left) > 0 {
+			t.Errorf("waiting %t: still open: %v", waiting, left)
+		}
+	}
+}
+
+func (p *Poller) isWaiting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting
 }

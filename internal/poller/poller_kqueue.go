@@ -26,7 +26,8 @@ func New() (*Poller, error) {
 type kqueue struct {
 	fd         int
 	woken, tap *os.File // a pipe: EVFILT_USER, which is made to wake, is not everywhere
-	serial     uint32   // of the last watch, where watches are told apart by numbers
+	//lint:ignore U1000 only NetBSD has no room for a pointer
+	serial uint32 // of the last watch, where watches are told apart by numbers
 
 	events [fetched]unix.Kevent_t // of wait
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -109,20 +108,6 @@ func (w *watcher) expect(id uint64) {
 	w.t.Helper()
 	if got := w.next(); got != id {
 		w.t.Fatalf("%d was reported; want %d", got, id)
-	}
-}
-
-// expectLast waits until id is reported, and swallows whatever of allowed comes
-// before.
-func (w *watcher) expectLast(id uint64, allowed ...uint64) {
-	w.t.Helper()
-	for {
-		switch got := w.next(); {
-		case got == id:
-			return
-		case !slices.Contains(allowed, got):
-			w.t.Fatalf("%d was reported; want %d", got, id)
-		}
 	}
 }
 
