@@ -97,12 +97,13 @@ var pingOptions = map[string]func(t *testing.T, conn *net.TCPConn){
 	},
 }
 
-// bareLine is a line with these options, and a Config of nothing.
-func bareLine(t *testing.T, options func(*testing.T, *net.TCPConn)) *line {
+// bareLine is a line with these options.
+func bareLine(t *testing.T, options func(*testing.T, *net.TCPConn), cfg *liveness.Config) *line {
 	t.Helper()
 	conn, peer := livenesstest.Pair(t, "tcp4")
+	peer.NetConn().(*net.TCPConn).SetReadBuffer(32 << 10)
 	options(t, conn.(*net.TCPConn))
-	return lineOf(t, conn, peer, nil)
+	return lineOf(t, conn, peer, cfg)
 }
 
 // A Ping is answered within a round trip and a tick, and leaves everything as it
@@ -111,7 +112,7 @@ func testPingAnswer(t *testing.T) {
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for name, options := range pingOptions {
 			run(name, func(t *testing.T) {
-				l := bareLine(t, options)
+				l := bareLine(t, options, nil)
 				before := readOptions(t, l.bare)
 				// Heard within a second: nothing is asked.
 				l.exchange0()
@@ -211,7 +212,7 @@ func testPingShareProbes(t *testing.T) {
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, name := range []string{"keep-alive off", "keep-alive 8/2/3"} {
 			run(name, func(t *testing.T) {
-				l := bareLine(t, pingOptions[name])
+				l := bareLine(t, pingOptions[name], nil)
 				before := readOptions(t, l.bare)
 				l.quiet(1100 * time.Millisecond)
 				received := segmentsIn(t, l.peer)
@@ -263,7 +264,7 @@ func testPingInOutage(t *testing.T) {
 				// survived, so the outages below are.
 				for _, pings := range []int{1, 5} {
 					run(fmt.Sprintf("%s/%s/%d pings", name, d, pings), func(t *testing.T) {
-						l := bareLine(t, options)
+						l := bareLine(t, options, nil)
 						before := readOptions(t, l.bare)
 						l.quiet(quietOf(name))
 						mend := l.cut(d)
@@ -324,7 +325,7 @@ func testPingAndKeepAlive(t *testing.T) {
 					l := bareLine(t, func(t *testing.T, conn *net.TCPConn) {
 						conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 8 * time.Second, Interval: 2 * time.Second, Count: 3})
 						setOptionOf(t, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout)
-					})
+					}, nil)
 					before := readOptions(t, l.bare)
 					l.exchange0()
 					began := time.Now()
@@ -406,7 +407,7 @@ func testPingAndVanishedPeer(t *testing.T) {
 func testPingWithDataInFlight(t *testing.T) {
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		run("in flight", func(t *testing.T) {
-			l := bareLine(t, pingOptions["keep-alive 8/2/3, user timeout 20 s"])
+			l := bareLine(t, pingOptions["keep-alive 8/2/3, user timeout 20 s"], nil)
 			before := readOptions(t, l.bare)
 			l.quiet(1100 * time.Millisecond)
 			_, mend := l.vanish(flightLoad, peerDeaf)
@@ -442,7 +443,7 @@ func testPingWithDataInFlight(t *testing.T) {
 			}
 		})
 		run("written while a Ping waits", func(t *testing.T) {
-			l := bareLine(t, pingOptions["keep-alive 8/2/3, user timeout 20 s"])
+			l := bareLine(t, pingOptions["keep-alive 8/2/3, user timeout 20 s"], nil)
 			before := readOptions(t, l.bare)
 			l.quiet(1100 * time.Millisecond)
 			mend := l.cut(peerDeaf)
@@ -469,7 +470,7 @@ func testPingOnLossyPath(t *testing.T) {
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, name := range []string{"keep-alive off", "keep-alive 1/1/9", "keep-alive 8/2/3, user timeout 2 s"} {
 			run(name, func(t *testing.T) {
-				l := bareLine(t, pingOptions[name])
+				l := bareLine(t, pingOptions[name], nil)
 				before := readOptions(t, l.bare)
 				stop := make(chan struct{})
 				var flapping sync.WaitGroup
@@ -616,14 +617,14 @@ func testPingLimit(t *testing.T) {
 					l := bareLine(t, func(t *testing.T, conn *net.TCPConn) {
 						setOptionOf(t, conn, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, count)
 						setOptionOf(t, conn, unix.SOL_SOCKET, unix.SO_KEEPALIVE, on)
-					})
+					}, nil)
 					l.unpingable(5*time.Second, 5*time.Second)
 				})
 			}
 		}
 		run("two minutes", func(t *testing.T) {
 			onlyLong(t, 140*time.Second)
-			l := bareLine(t, pingOptions["keep-alive off"])
+			l := bareLine(t, pingOptions["keep-alive off"], nil)
 			l.unpingable(130*time.Second, 5*time.Second)
 		})
 	})

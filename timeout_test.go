@@ -83,6 +83,8 @@ func TestTimers(t *testing.T) {
 		run("DeadlinesBesideReadIdle", testDeadlinesBesideReadIdle)
 		run("HungPrograms", testHungPrograms)
 		run("OnSilence", testOnSilence)
+		run("ForeignSetDeadline", testForeignSetDeadline)
+		run("DetectWithin", testDetectWithin)
 	})
 }
 
@@ -2166,6 +2168,72 @@ func testOnSilence(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// A heldConn is a wrapper of somebody's, whose SetDeadline waits, for a lock perhaps.
+type heldConn struct {
+	net.Conn
+	tcp     *net.TCPConn
+	release chan struct{}
+}
+
+func (c *heldConn) NetConn() net.Conn { return c.tcp }
+
+func (c *heldConn) SetDeadline(t time.Time) error {
+	<-c.release
+	return c.tcp.SetDeadline(t)
+}
+
+// To interrupt one connection holds up no other.
+func testForeignSetDeadline(t *testing.T) {
+	bare, peer := livenesstest.Pair(t, "tcp4")
+	held := &heldConn{bare, bare.(*net.TCPConn), make(chan struct{})}
+	l := lineOf(t, held, peer, &liveness.Config{ReadIdleTimeout: 100 * time.Millisecond})
+	l.park()
+	since := time.Now()
+	other := newLine(t, &liveness.Config{ReadIdleTimeout: 300 * time.Millisecond})
+	time.AfterFunc(2*time.Second, func() { close(held.release) })
+	other.end(liveness.ErrPeerIdle, since, 300*time.Millisecond, idleWithin(300*time.Millisecond))
+	<-held.release
+	l.waitEnd()
+	l.released("read", l.reader, liveness.ErrPeerIdle)
+}
+
+// What is on offer is kept: a peer that vanishes is reported within what
+// DetectWithin said before.
+func testDetectWithin(t *testing.T) {
+	keepAlive := func(idle, interval time.Duration, count int) net.KeepAliveConfig {
+		return net.KeepAliveConfig{Enable: true, Idle: idle * time.Second, Interval: interval * time.Second, Count: count}
+	}
+	sideBySide(t, func(run func(string, func(*testing.T))) {
+		for name, c := range map[string]struct {
+			cfg         liveness.Config
+			userTimeout int // in milliseconds
+			loads       []load
+		}{
+			"PeerTimeout":                     {liveness.Config{PeerTimeout: 4 * time.Second}, 0, loads},
+			"PeerTimeout, user timeout":       {liveness.Config{PeerTimeout: 4 * time.Second}, 3000, loads},
+			"PeerTimeout, longer keep-alive":  {liveness.Config{PeerTimeout: 4 * time.Second, KeepAlive: keepAlive(4, 1, 3)}, 0, loads},
+			"PeerTimeout, shorter keep-alive": {liveness.Config{PeerTimeout: 6 * time.Second, KeepAlive: keepAlive(1, 1, 2)}, 0, loads},
+			"keep-alive":                      {liveness.Config{KeepAlive: keepAlive(1, 1, 3)}, 0, loads[:1]},
+			"keep-alive, user timeout":        {liveness.Config{KeepAlive: keepAlive(1, 1, 9)}, 2500, loads},
+			"longer keep-alive, user timeout": {liveness.Config{KeepAlive: keepAlive(3, 2, 9)}, 1000, loads},
+		} {
+			for _, what := range c.loads {
+				run(name+"/"+string(what), func(t *testing.T) {
+					l := bareLine(t, func(t *testing.T, conn *net.TCPConn) {
+						setOptionOf(t, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, c.userTimeout)
+					}, &c.cfg)
+					within := l.conn.Status().DetectWithin
+					if within == 0 || within > 20*time.Second && what != idleLoad {
+						t.Errorf("DetectWithin is %v", within)
+					}
+					since, _ := l.vanish(what, bothDeaf)
+					l.end(liveness.ErrPeerLost, since, 0, within)
+				})
+			}
+		}
 	})
 }
 
