@@ -57,6 +57,7 @@ func sideBySide(t *testing.T, list func(run func(name string, f func(*testing.T)
 // TestTimers is one test, because what is in it waits most of the time, and all of it
 // can do so at once.
 func TestTimers(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		run("Lost", testLost)
@@ -2092,7 +2093,8 @@ func testOnSilence(t *testing.T) {
 				all.Add(1)
 				var once sync.Once
 				l.conn.OnSilence(d, func() {
-					if took := time.Since(began); took < d || slow(t, took, idleWithin(d)) {
+					// No skipping here: that would end this goroutine, and all would wait.
+					if took := time.Since(began); took < d {
 						t.Errorf("%v: called after %v", d, took)
 					}
 					once.Do(all.Done)
