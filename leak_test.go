@@ -257,7 +257,10 @@ func TestNothingIsLeft(t *testing.T) {
 	if limit := int64(batch*batches*32 + 128<<10); grown > limit {
 		t.Errorf("the heap has grown by more than %d bytes", limit)
 	}
-	if n := len(theHub.tokens); n != 1 && theHub.poller != nil {
+	theHub.mu.Lock()
+	n, runs := len(theHub.tokens), theHub.poller != nil
+	theHub.mu.Unlock()
+	if n != 1 && runs {
 		t.Errorf("%d connections are registered; want 1", n)
 	}
 

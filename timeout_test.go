@@ -2245,6 +2245,7 @@ const suspendedVariable = "LIVENESS_TEST_SUSPENDED"
 // A process that was suspended for longer than all its time-outs does not take its
 // peers for gone when it goes on.
 func TestSuspended(t *testing.T) {
+	timed(t)
 	const timeout = 4 * time.Second
 	if address := os.Getenv(suspendedVariable); address != "" {
 		suspended(t, address, timeout)
