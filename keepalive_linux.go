@@ -3,7 +3,6 @@ package liveness
 import (
 	"cmp"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,14 +56,6 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	}
 	s.limits.Store(readLimits(fd))
 	return nil
-}
-
-// untune puts back what tune has changed, in the opposite order.
-func (s *socket) untune(fd uintptr) {
-	for _, o := range slices.Backward(s.setup.undo) {
-		_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
-	}
-	s.setup.undo = nil
 }
 
 // rtoLimit returns the TCP_RTO_MAX_MS to set, or 0 to leave it alone: the kernel

@@ -81,8 +81,26 @@
 // pending error, which a recv with MSG_PEEK or getsockopt SO_ERROR would: the
 // application would then read a clean end of file from a stream that was cut off.
 //
-// On other Unix systems there is the look alone so far, by MSG_PEEK, and on the
-// rest what Read, Write and Close show; [Conn.Status] then says [Unknown].
+// On macOS, iOS and the BSDs the events come from kqueue (EV_EOF), and a look is the
+// TCP state, or on NetBSD and DragonFly a recv with MSG_PEEK and, behind unread data, a
+// kqueue of its own. None of that takes the pending error there.
+//
+// On Solaris, illumos and AIX nothing tells of a FIN alone. There one goroutine looks
+// at everything that is watched four times a second, by MSG_PEEK, so an end behind
+// unread data is seen when these have been read. The same is done on a Linux whose
+// epoll or TCP state does not tell, as under some emulators and in some sandboxes: it
+// is found out by a pair of sockets when the first connection is wrapped, and later by
+// an end that a Read shows and no event tells of within a second.
+//
+// On Windows the events and the looks come from polls of the AFD driver. On the rest
+// (plan9, js, wasip1) there is what Read, Write and Close show; [Conn.Status] then
+// says [Unknown], and [Check] returns an error that wraps [errors.ErrUnsupported].
+//
+// What Config asks for, a system that cannot keep it refuses: StallTimeout anywhere
+// but on Linux, PeerTimeout on OpenBSD, which has no keep-alive for a connection of its
+// own, and PeerTimeout of less than 22 s on Solaris and illumos. ReadIdleTimeout and
+// OnSilence run while a Read waits, where the kernel does not count. The README says
+// how each system was tested.
 //
 // Connections without a socket, such as net.Pipe, show what Read, Write and Close
 // show. They share nothing with others and start nothing, so they work inside a

@@ -73,18 +73,6 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	}
 }
 
-// sightOf is what a state other than CLOSE tells by itself.
-func sightOf(state tcpinfo.State) sight {
-	switch state {
-	case tcpinfo.CloseWait:
-		return sight{outcome: finSeen}
-	case tcpinfo.Finishing:
-		return sight{outcome: finished}
-	default:
-		return sight{outcome: open}
-	}
-}
-
 // lookWithoutState tells what poll showed of a TCP socket that is over, where the
 // state is not told: emulators are known to return zero. The errno has to be taken
 // from the socket, which keeps it for the application.
@@ -141,22 +129,6 @@ func (s *socket) lookStream(events int16, h hint) sight {
 	default:
 		return sight{outcome: open}
 	}
-}
-
-// deferToIO leaves the verdict to other Reads and Writes that are under way, if
-// there are any: one of them may have taken the errno, and be about to bring it. They
-// do not wait, now that the socket is hung up.
-func (s *socket) deferToIO(h hint) bool {
-	var own int32
-	if h.err != nil {
-		own = 1
-	}
-	if s.inIO.Load() <= own {
-		return false
-	}
-	s.deferred.Store(true)
-	// The last of them may have looked for deferred before it was set.
-	return s.inIO.Load() > own || !s.deferred.Swap(false)
 }
 
 // autopsy tells how a TCP connection came to its state CLOSE. The socket may still
@@ -328,4 +300,28 @@ func (s *socket) sentFIN(fd uintptr) bool {
 		return s.writeShut.Load()
 	}
 	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
+}
+
+// peekAt is the look where there is neither poll nor a TCP state. It is blind to a FIN
+// behind unread data, and takes the socket's error from the application; what it took
+// is kept, and Conn.Read hands it on.
+func (s *socket) peekAt(fd uintptr) sight {
+	if stolen := s.stolen.Load(); stolen != nil {
+		return sight{outcome: aborted, fin: s.finSeen.Load(), errno: *stolen}
+	}
+	n, err := peek(fd)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return sight{outcome: open}
+	case err != nil:
+		kept := err // see lookStream
+		s.stolen.CompareAndSwap(nil, &kept)
+		return sight{outcome: aborted, fin: s.finSeen.Load(), errno: err}
+	case n > 0 || s.readShut.Load():
+		return sight{outcome: open}
+	case s.writeShut.Load():
+		return sight{outcome: finished}
+	default:
+		return sight{outcome: finSeen}
+	}
 }

@@ -1,11 +1,6 @@
 package liveness
 
 import (
-	"io"
-	"math"
-	"os"
-	"runtime"
-
 	"golang.org/x/sys/windows"
 
 	"github.com/go-liveness/liveness/internal/afd"
@@ -72,48 +67,12 @@ func (s *socket) autopsy(fd uintptr, fin bool, err, likely error) sight {
 // that the driver has shown to be over: from then on the errno stays, however often
 // it is read.
 func readErrno(fd uintptr) error {
-	_, err := receive(fd, make([]byte, 1), windows.MSG_PEEK)
+	_, err := afd.Recv(fd, make([]byte, 1), windows.MSG_PEEK)
 	return errnoIn(err)
 }
 
 // drainAt reads what was received, and does not wait for more.
-func drainAt(fd uintptr, b []byte) (int, error) { return receive(fd, b, 0) }
-
-// receive is recv that does not wait, on a socket in whatever mode. The request is
-// made without the completion port of package net, and cancelled if it is not
-// answered at once; should data come in between, it ends with them.
-func receive(fd uintptr, b []byte, flags uint32) (int, error) {
-	event, err := windows.CreateEvent(nil, 1, 0, nil)
-	if err != nil {
-		return 0, os.NewSyscallError("CreateEvent", err)
-	}
-	defer windows.CloseHandle(event)
-	// The lowest bit keeps the packet from the port (GetQueuedCompletionStatus).
-	overlapped := &windows.Overlapped{HEvent: event | 1}
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	pinner.Pin(overlapped)
-	pinner.Pin(&b[0])
-	socket := windows.Handle(fd)
-	buf := windows.WSABuf{Len: uint32(min(len(b), math.MaxInt32)), Buf: &b[0]}
-	var n uint32
-	err = windows.WSARecv(socket, &buf, 1, &n, &flags, overlapped, nil)
-	if err == windows.ERROR_IO_PENDING {
-		_ = windows.CancelIoEx(socket, overlapped) // unless it has been answered meanwhile
-		if _, err := windows.WaitForSingleObject(event, windows.INFINITE); err != nil {
-			return 0, os.NewSyscallError("WaitForSingleObject", err)
-		}
-		err = windows.WSAGetOverlappedResult(socket, overlapped, &n, false, &flags)
-	}
-	switch {
-	case err != nil:
-		return 0, os.NewSyscallError("WSARecv", err)
-	case n == 0:
-		return 0, io.EOF
-	default:
-		return int(n), nil
-	}
-}
+func drainAt(fd uintptr, b []byte) (int, error) { return afd.Recv(fd, b, 0) }
 
 func lingerZeroAt(fd uintptr) {
 	_ = windows.SetsockoptLinger(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, &windows.Linger{Onoff: 1})

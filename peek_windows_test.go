@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -291,103 +290,6 @@ func TestAutopsy(t *testing.T) {
 		if seen := see(hint, errTimedOut); !errors.Is(seen.errno, windows.WSAECONNRESET) {
 			t.Errorf("%v: %+v", hint, seen)
 		}
-	}
-}
-
-// receive waits for nothing, takes what there is, and leaves a Read that waits
-// alone.
-func TestReceive(t *testing.T) {
-	conn, peer := windowsPair(t)
-	receiveNow := func() (n int, err error) {
-		at(t, conn, func(fd uintptr) { n, err = receive(fd, make([]byte, 2), 0) })
-		return n, err
-	}
-	began := time.Now()
-	for range 100 {
-		if n, err := receiveNow(); n != 0 || err == nil || err == io.EOF {
-			t.Fatalf("idle: %d, %v", n, err)
-		}
-	}
-	if took := time.Since(began); took > windowsPatience/2 {
-		t.Errorf("nothing took %v", took)
-	}
-	reads := make(chan error, 1)
-	go func() {
-		_, err := conn.Read(make([]byte, 1))
-		reads <- err
-	}()
-	for range 10 {
-		if n, err := receiveNow(); n != 0 || err == nil {
-			t.Fatalf("beside a Read: %d, %v", n, err)
-		}
-	}
-	peer.Write([]byte("a"))
-	if err := <-reads; err != nil {
-		t.Fatal(err)
-	}
-	peer.Write([]byte("bcd"))
-	got := 0
-	eventually(t, "data", func() bool {
-		n, _ := receiveNow()
-		got += n
-		return got == 3
-	})
-	peer.CloseWrite()
-	eventually(t, "end of file", func() bool { _, err := receiveNow(); return err == io.EOF })
-}
-
-// No byte is lost or seen twice between Reads and receive.
-func TestReceiveRaces(t *testing.T) {
-	conn, peer := windowsPair(t)
-	const total = 1000
-	var mu sync.Mutex
-	seen := make(map[byte]int)
-	count := func(b []byte) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, b := range b {
-			seen[b]++
-		}
-	}
-	var readers sync.WaitGroup
-	readers.Go(func() {
-		buf := make([]byte, 3)
-		for {
-			n, err := conn.Read(buf)
-			count(buf[:n])
-			if err != nil {
-				return
-			}
-		}
-	})
-	readers.Go(func() {
-		buf := make([]byte, 3)
-		for {
-			var n int
-			var err error
-			at(t, conn, func(fd uintptr) { n, err = receive(fd, buf, 0) })
-			count(buf[:n])
-			if err == io.EOF {
-				return
-			}
-		}
-	})
-	for i := range total {
-		if _, err := peer.Write([]byte{byte(i)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	peer.CloseWrite()
-	readers.Wait()
-	n := 0
-	for b := range 256 {
-		n += seen[byte(b)]
-		if want := (total + 255 - b) / 256; seen[byte(b)] != want {
-			t.Errorf("byte %d came %d times; want %d", b, seen[byte(b)], want)
-		}
-	}
-	if n != total {
-		t.Errorf("%d bytes; want %d", n, total)
 	}
 }
 

@@ -34,6 +34,7 @@ func TestPing(t *testing.T) {
 		run("WithDataInFlight", testPingWithDataInFlight)
 		run("OnLossyPath", testPingOnLossyPath)
 		run("AndSlowProcess", testPingAndSlowProcess)
+		run("AndDetectWithin", testPingAndDetectWithin)
 		run("Context", testPingContext)
 		run("Limit", testPingLimit)
 		run("ThousandPings", testPingThousandPings)
@@ -517,6 +518,38 @@ func testPingOnLossyPath(t *testing.T) {
 			})
 		}
 	})
+}
+
+// What a Ping sets for a while is not what the connection has.
+func testPingAndDetectWithin(t *testing.T) {
+	const options = "keep-alive 8/2/3"
+	want := bareLine(t, pingOptions[options], nil).conn.Status().DetectWithin
+	l := bareLine(t, pingOptions[options], nil)
+	before := readOptions(t, l.bare)
+	for info := l.info(); min(info.Last_ack_recv, info.Last_data_recv) < 1100; info = l.info() {
+		time.Sleep(10 * time.Millisecond) // not by Status, which remembers what it has read
+	}
+	mend := l.cut(bothDeaf)
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.ping(2 * time.Second)
+		done <- err
+	}()
+	for readOptions(t, l.bare)["TCP_KEEPCNT"] == before["TCP_KEEPCNT"] {
+		time.Sleep(time.Millisecond)
+	}
+	if s := l.conn.Status(); s.DetectWithin != want {
+		t.Errorf("while a Ping waits DetectWithin is %v; want %v", s.DetectWithin, want)
+	}
+	l.unanswered(<-done)
+	mend()
+	if took, err := l.ping(10 * time.Second); err != nil {
+		t.Errorf("after the outage: %v, after %v", err, took)
+	}
+	l.restored(before)
+	if s := l.conn.Status(); s.DetectWithin != want {
+		t.Errorf("after it DetectWithin is %v; want %v", s.DetectWithin, want)
+	}
 }
 
 // A slowConn is one whose process is suspended, for that long, just when it has

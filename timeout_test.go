@@ -85,6 +85,7 @@ func TestTimers(t *testing.T) {
 		run("HungPrograms", testHungPrograms)
 		run("OnSilence", testOnSilence)
 		run("ForeignSetDeadline", testForeignSetDeadline)
+		run("FewProbes", testFewProbes)
 		run("DetectWithin", testDetectWithin)
 	})
 }
@@ -2200,6 +2201,31 @@ func testForeignSetDeadline(t *testing.T) {
 	<-held.release
 	l.waitEnd()
 	l.released("read", l.reader, liveness.ErrPeerIdle)
+}
+
+// Where probes of a closed window are further apart than the time-out, as on a kernel
+// without TCP_RTO_MAX_MS, one of them may be lost.
+func testFewProbes(t *testing.T) {
+	const timeout = 4 * time.Second
+	l := newLine(t, &liveness.Config{PeerTimeout: timeout})
+	if _, err := l.option(unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS); err == nil {
+		setOptionOf(t, l.bare, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 120_000)
+	}
+	l.fill()
+	l.waitStalled()
+	// The fifth probe comes after 6.2 s, and the sixth 6.4 s later.
+	l.wait("probed", func(s liveness.Status) bool { info := l.info(); return info.Backoff == 5 && info.Probes == 0 })
+	fifth := time.Now().Add(-l.conn.Status().Silence)
+	time.Sleep(time.Until(fifth.Add(5500 * time.Millisecond)))
+	began := time.Now()
+	mend := l.cut(bothDeaf)
+	time.Sleep(time.Until(fifth.Add(7300 * time.Millisecond)))
+	mend()
+	if lasted := time.Since(began); lasted >= timeout/2 {
+		t.Skipf("the machine was too busy: the outage lasted %v", lasted)
+	}
+	time.Sleep(time.Second)
+	l.lives()
 }
 
 // What is on offer is kept: a peer that vanishes is reported within what

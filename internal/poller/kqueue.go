@@ -37,8 +37,9 @@ type queue interface {
 // A watch is one registration. The kernel holds its address, which the garbage
 // collector does not see there.
 type watch struct {
-	id   uint64
-	mark uintptr // what its events carry
+	id     uint64
+	serial uint32  // for a queue that cannot hold an address
+	mark   uintptr // what its events carry
 }
 
 // An event is what the kernel tells of a registration.
@@ -59,6 +60,7 @@ type kqueuePoller struct {
 
 	mu      sync.Mutex // guards the fields below; held across the calls of queue, but not wait
 	watches map[uintptr]*watch
+	serial  uint32 // of the last watch
 	// retired are the watches that have ended since wait was last entered. Events of
 	// theirs may have been fetched already, and are known by their marks: no other
 	// watch may have the same address meanwhile.
@@ -117,7 +119,8 @@ func (p *kqueuePoller) Remove(fd uintptr, id uint64) {
 // attach makes a watch of fd; mu is held, so it is known before its events are
 // looked at.
 func (p *kqueuePoller) attach(fd uintptr, id uint64) error {
-	w := &watch{id: id}
+	p.serial++
+	w := &watch{id: id, serial: p.serial}
 	if err := p.queue.attach(fd, w); err != nil {
 		return err
 	}

@@ -2,15 +2,12 @@ package poller
 
 import "golang.org/x/sys/unix"
 
-// name sets the mark of w: a number, because here x/sys has one where other systems
-// have an address, and on some processors one of 32 bits.
-func (q *kqueue) name(w *watch) {
-	q.serial++
-	w.mark = uintptr(q.serial)
-}
+// markOf returns a number: x/sys has one here where other systems have an address, and
+// on some processors one of 32 bits.
+func markOf(w *watch) uintptr { return uintptr(w.serial) }
 
-func sign(e *unix.Kevent_t, w *watch) { setNumber(&e.Udata, w.mark) }
+func setMark(e *unix.Kevent_t, w *watch) { setNumber(&e.Udata, w.serial) }
 
-func signature(e *unix.Kevent_t) uintptr { return uintptr(uint32(e.Udata)) }
+func markIn(e *unix.Kevent_t) uintptr { return uintptr(uint32(e.Udata)) }
 
-func setNumber[T int32 | int64](to *T, n uintptr) { *to = T(n) }
+func setNumber[T int32 | int64](to *T, n uint32) { *to = T(n) }

@@ -26,8 +26,6 @@ func New() (*Poller, error) {
 type kqueue struct {
 	fd         int
 	woken, tap *os.File // a pipe: EVFILT_USER, which is made to wake, is not everywhere
-	//lint:ignore U1000 only NetBSD has no room for a pointer
-	serial uint32 // of the last watch, where watches are told apart by numbers
 
 	events [fetched]unix.Kevent_t // of wait
 }
@@ -66,7 +64,7 @@ func newKqueue() (*kqueue, error) {
 // data wake nobody. The end does all the same: each filt_soread tests for it first.
 // EV_CLEAR has it told once, and a RST or time-out behind it once more.
 func (q *kqueue) attach(fd uintptr, w *watch) error {
-	q.name(w)
+	w.mark = markOf(w)
 	return q.register(fd, w, unix.EV_ADD|unix.EV_CLEAR)
 }
 
@@ -88,7 +86,7 @@ func (q *kqueue) register(fd uintptr, w *watch, flags int) error {
 	unix.SetKevent(&change, int(fd), unix.EVFILT_READ, flags)
 	change.Fflags = unix.NOTE_LOWAT
 	change.Data = math.MaxInt32 // the kernel's is 32 bits wide on some
-	sign(&change, w)
+	setMark(&change, w)
 	return q.change(&change)
 }
 
@@ -121,7 +119,7 @@ func (q *kqueue) wait(events []event) (int, error) {
 		}
 		for i := range n {
 			e := &q.events[i]
-			events[i] = event{uintptr(e.Ident), signature(e), e.Flags&unix.EV_EOF != 0}
+			events[i] = event{uintptr(e.Ident), markIn(e), e.Flags&unix.EV_EOF != 0}
 		}
 		return n, nil
 	}

@@ -45,7 +45,7 @@ type watch struct {
 	ends   ends
 	seen   uint32   // the events that were told
 	failed bool     // the last request failed
-	asked  *request // nil if nothing is left to be told
+	asked  *request // the one under way; nil only with mu held
 }
 
 // A request is a poll under way. One that was cancelled outlives its watch.
@@ -122,8 +122,8 @@ func (p *Poller) Remove(_ uintptr, id uint64) {
 // for ever. mu is held.
 //
 // The socket may have been closed since the last answer, and its handle be another
-// socket's. Then w, which nobody knows any more, gets hints of that one, until it
-// is closed, or watched itself.
+// socket's. Then the name of w, which nobody uses any more, stands for hints of that
+// one, until it is closed or watched itself.
 func (p *Poller) ask(w *watch) error {
 	if len(p.roomy) == 0 {
 		if err := p.open(); err != nil {

@@ -1,4 +1,4 @@
-//go:build !linux && !windows
+//go:build !darwin && !freebsd && !linux && !openbsd && !windows
 
 package tcpinfo
 

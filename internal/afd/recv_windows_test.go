@@ -1,0 +1,122 @@
+package afd
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// Recv waits for nothing, takes what there is, and leaves a Read that waits
+// alone.
+func TestRecv(t *testing.T) {
+	conn, peer := pair(t)
+	recv := func() (n int, err error) {
+		control(t, conn, func(fd uintptr) { n, err = Recv(fd, make([]byte, 2), 0) })
+		return n, err
+	}
+	began := time.Now()
+	for range 100 {
+		if n, err := recv(); n != 0 || !errors.Is(err, windows.ERROR_OPERATION_ABORTED) {
+			t.Fatalf("idle: %d, %v", n, err)
+		}
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("nothing took %v", took)
+	}
+	reads := make(chan error, 1)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		reads <- err
+	}()
+	for range 10 {
+		if n, err := recv(); n != 0 || err == nil {
+			t.Fatalf("beside a Read: %d, %v", n, err)
+		}
+	}
+	peer.Write([]byte("a"))
+	if err := <-reads; err != nil {
+		t.Fatal(err)
+	}
+	peer.Write([]byte("bcd"))
+	got := 0
+	for deadline := time.Now().Add(patience); got < 3; {
+		n, _ := recv()
+		if got += n; time.Now().After(deadline) {
+			t.Fatalf("%d bytes of 3", got)
+		}
+	}
+	peer.CloseWrite()
+	expect(t, conn, Disconnect)
+	for range 2 {
+		if n, err := recv(); n != 0 || err != io.EOF {
+			t.Errorf("after the FIN: %d, %v", n, err)
+		}
+	}
+	conn, peer = pair(t)
+	peer.Reset()
+	expect(t, conn, Abort)
+	for range 2 {
+		if n, err := recv(); n != 0 || !errors.Is(err, windows.WSAECONNRESET) {
+			t.Errorf("after a reset: %d, %v", n, err)
+		}
+	}
+}
+
+// No byte is lost or seen twice between Reads and Recv.
+func TestRecvRaces(t *testing.T) {
+	conn, peer := pair(t)
+	const total = 1000
+	var mu sync.Mutex
+	seen := make(map[byte]int)
+	count := func(b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, b := range b {
+			seen[b]++
+		}
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		buf := make([]byte, 3)
+		for {
+			n, err := conn.Read(buf)
+			count(buf[:n])
+			if err != nil {
+				return
+			}
+		}
+	})
+	readers.Go(func() {
+		buf := make([]byte, 3)
+		for {
+			var n int
+			var err error
+			control(t, conn, func(fd uintptr) { n, err = Recv(fd, buf, 0) })
+			count(buf[:n])
+			if err == io.EOF {
+				return
+			}
+		}
+	})
+	for i := range total {
+		if _, err := peer.Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer.CloseWrite()
+	readers.Wait()
+	n := 0
+	for b := range 256 {
+		n += seen[byte(b)]
+		if want := (total + 255 - b) / 256; seen[byte(b)] != want {
+			t.Errorf("byte %d came %d times; want %d", b, seen[byte(b)], want)
+		}
+	}
+	if n != total {
+		t.Errorf("%d bytes; want %d", n, total)
+	}
+}

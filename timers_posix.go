@@ -1,0 +1,56 @@
+//go:build unix && !linux
+
+package liveness
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// kernelCounts says that these systems do not tell both when something was last heard
+// and what is unanswered. So their own timers judge, and silence is that of the Reads.
+//
+// StallTimeout would need to know that nothing was taken. The send buffer does not
+// tell: it is as full as before as soon as a Write that waits has filled it up again.
+const kernelCounts = false
+
+var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupported)
+
+// sampleAt takes the evidence for Status.
+func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+	out.unread = s.unreadAt(fd)
+	if s.family == familyTCP {
+		if o := systemOptions(); o.sendQueue != nil {
+			out.unacked = o.sendQueue(fd)
+		}
+		_ = tcpinfo.Get(fd, &out.info) // not everywhere
+	}
+	return true
+}
+
+// unreadAt counts the bytes received that nobody has read.
+func (*socket) unreadAt(fd uintptr) int {
+	const fionread = 0x4004667f // _IOR('f', 127, int), which x/sys does not name
+	n, err := unix.IoctlGetInt(int(fd), fionread)
+	if err != nil {
+		return 0
+	}
+	return cInt(n)
+}
+
+// cInt returns what an ioctl that gives a C int has put into a Go int, which has room
+// for two.
+func cInt(n int) int { return int(*(*int32)(unsafe.Pointer(&n))) }
+
+// There is no way to have the kernel probe at a given moment.
+func (*probe) send(uintptr, *sample) error { return errNotTold }
+
+func (*probe) disarm(uintptr, *sample) {}
+
+func (*probe) restore(uintptr) {}
