@@ -41,15 +41,10 @@ func (c *Conn) Read(b []byte) (int, error) {
 // readUncounted is Read where the kernel does not tell what was received, nor how a
 // connection ended once its error was taken.
 func (c *Conn) readUncounted(b []byte) (n int, err error) {
-	t := c.timers.Load()
-	if t != nil {
-		c.beginRead(t)
-	}
+	c.beginRead()
 	defer c.beginIO().endIO()
 	n, err = c.inner.Read(b)
-	if t != nil {
-		t.endRead(n)
-	}
+	c.endRead(n)
 	if err != nil {
 		return c.readFailed(b, n, err)
 	}

@@ -145,8 +145,10 @@ func (l *limits) detectWithin(peerTimeout time.Duration) time.Duration {
 	busy := peerTimeout + peerTimeout/4 + time.Second
 	if l.maxRTO > peerTimeout/4 {
 		// The verdict waits for a retransmission, and these are as far apart as the
-		// time that has passed.
-		busy = 2*peerTimeout + time.Second
+		// time that has passed. A window that was closed for long is probed every
+		// maxRTO, and the verdict waits for the second probe without an answer, half of
+		// peerTimeout after the first was seen.
+		busy = max(2*peerTimeout, max(peerTimeout, l.maxRTO+peerTimeout*5/8)+l.maxRTO) + time.Second
 	}
 	return max(idle, min(busy, idle+l.busyBound()))
 }

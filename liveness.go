@@ -134,7 +134,8 @@ type Config struct {
 	// any time. On Linux a peer that vanishes is reported within 1.05 PeerTimeout + 2 s
 	// while idle, and 1.25 PeerTimeout + 1 s with data in flight, unsent, or behind a
 	// closed window. Kernels before 6.15 have no TCP_RTO_MAX_MS, and there the latter
-	// is 2 PeerTimeout + 1 s. Data that are written through NetConn are not watched.
+	// is 2 PeerTimeout + 1 s, or PeerTimeout + 4 min behind a window that has been closed
+	// for long, which these kernels probe every two minutes. Data that are written through NetConn are not watched.
 	// See [Status.DetectWithin] for what holds on a connection.
 	//
 	// A TCP_USER_TIMEOUT of the user's is left in place, and may end a connection
@@ -298,7 +299,8 @@ type Conn struct {
 	direct         bool // sock is of inner itself, so an EOF of inner is the socket's
 	allowHalfClose bool
 
-	timers atomic.Pointer[timers] // what the clock watches for; nil until it is asked to
+	timers  atomic.Pointer[timers] // what the clock watches for; nil until it is asked to
+	reading atomic.Int32           // Reads that wait, where the kernel does not count what they receive
 
 	// end is nil until the end and constant from then on. It is set under mu.
 	end atomic.Pointer[ending]

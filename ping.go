@@ -118,6 +118,7 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval || s.info.Probes >= maxProbeCount-1 {
 		return s, nil
 	}
+	c.sock.limitsNow() // before they change: Status tells those that last
 	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, &s) }); cerr != nil {
 		c.look(hint{})
 		return s, nil

@@ -32,7 +32,6 @@ type timers struct {
 	// Without counters of the kernel, Read tells what was received; see Conn.Read.
 	began    time.Time    // constant
 	least    atomic.Int64 // nanoseconds of the shortest silence that somebody asked for
-	reading  atomic.Int32 // reads that wait
 	lastRead atomic.Int64 // nanoseconds from began to the last byte, or to when the first Read began to wait
 
 	checking sync.Mutex // one check at a time; guards the rest, and is taken before Conn.mu
@@ -110,9 +109,11 @@ func (t *timers) pace() time.Duration {
 }
 
 // beginRead and endRead go around a Read where the kernel counts nothing: the
-// clock then runs while a Read waits.
-func (c *Conn) beginRead(t *timers) {
-	if t.reading.Add(1) == 1 {
+// clock then runs while a Read waits. OnSilence may be called meanwhile, and be the
+// first to want it.
+func (c *Conn) beginRead() {
+	first := c.reading.Add(1) == 1
+	if t := c.timers.Load(); t != nil && first {
 		t.lastRead.Store(int64(time.Since(t.began)))
 		if least := t.least.Load(); least > 0 {
 			c.wake(t, time.Now().Add(time.Duration(least)))
@@ -120,11 +121,11 @@ func (c *Conn) beginRead(t *timers) {
 	}
 }
 
-func (t *timers) endRead(n int) {
-	if n > 0 {
+func (c *Conn) endRead(n int) {
+	if t := c.timers.Load(); t != nil && n > 0 {
 		t.lastRead.Store(int64(time.Since(t.began)))
 	}
-	t.reading.Add(-1)
+	c.reading.Add(-1)
 }
 
 // check asks the clock's questions, and the kernel for the answers. It returns
@@ -214,7 +215,7 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// What was received is told by Reads, and nothing while nobody is in one.
 	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
-	s.deaf = t.reading.Load() == 0
+	s.deaf = c.reading.Load() == 0
 	// That nothing is taken is told by a Write that waits while the queue of the
 	// socket stays as it is.
 	if sampled && t.writing.Load() > 0 {
@@ -226,12 +227,12 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 }
 
 // A lostQuestion asks whether a peer has vanished while data are outstanding.
-// Nothing heard for the time-out is not enough: it takes two samples with a
-// solicitation of the kernel's between them that had the time to be answered, all
-// after the last jump of the clock. While nothing is outstanding the kernel's
-// keep-alive asks in its own time, and counts better.
+// Nothing heard for the time-out is not enough: the kernel must have been asking for
+// half of it, and it takes two samples with a solicitation between them that had the
+// time to be answered, all after the last jump of the clock. While nothing is
+// outstanding the kernel's keep-alive asks in its own time, and counts better.
 type lostQuestion struct {
-	since time.Time // since when the kernel has been soliciting, as far as is known
+	since time.Time // since when the kernel has been soliciting, as far as is known; zero if it is not
 	first time.Time // the first sample of enough silence
 	count int       // the solicitations up to then
 	grown time.Time // the first sample with more
@@ -243,16 +244,24 @@ func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.
 		return false, 0
 	}
 	silence := i.Silence()
-	asked := asking(i, l)
-	if i.Probes > 0 && (i.InFlight > 0 || i.Unsent == 0) {
-		asked = max(asked, silence-l.idle) // the keep-alive has asked, perhaps before there was anything to send
-	}
-	if q.since.IsZero() || q.since.Before(now.Add(-silence)) || q.since.After(now.Add(-asked)) {
+	asked := asking(i, silence, l)
+	switch {
+	case asked < 0:
+		q.since = time.Time{}
+	case q.since.IsZero() || q.since.Before(now.Add(-silence)) || q.since.After(now.Add(-asked)):
 		q.since = now.Add(-asked)
 	}
 	// Silence from before anybody asked proves little: a keep-alive of hours may
-	// have been quiet for hours.
-	missing := max(timeout-silence, timeout/2-now.Sub(q.since))
+	// have been quiet for hours, and what is asked rarely may be lost on its way.
+	missing := timeout - silence
+	switch {
+	case silence < timeout/2:
+		missing = timeout/2 - silence // to see that the kernel asks as soon as it counts
+	case q.since.IsZero():
+		missing = max(missing, timeout/8)
+	default:
+		missing = max(missing, timeout/2-now.Sub(q.since))
+	}
 	if missing > 0 {
 		q.first = time.Time{}
 		if !i.Outstanding() {
@@ -276,17 +285,27 @@ func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.
 	return true, 0
 }
 
-// asking is for how long, at the least, the kernel has been soliciting an answer
-// that did not come: the time that so many retransmissions or window probes take.
-func asking(i *tcpinfo.Info, l *limits) (d time.Duration) {
-	if i.InFlight > 0 {
-		if i.Retransmits > 0 {
-			d = retransmitTime(i.Retransmits-1, l.maxRTO)
+// asking is for how long, at the least, the kernel has been soliciting an answer that
+// did not come, or negative if it is not.
+func asking(i *tcpinfo.Info, silence time.Duration, l *limits) time.Duration {
+	d := time.Duration(-1)
+	switch {
+	case i.InFlight > 0:
+		// Each retransmission came half as long, or less, after the one before as the
+		// next one will (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
+		d = 0
+		for n := range i.Retransmits - 1 {
+			d += i.RTO >> (n + 1)
 		}
-		return d
+	case i.Unsent > 0 && i.Probes > 0:
+		// Between window probes the time doubles, too (tcp_probe0_when).
+		d = 0
+		for n := 1; n < i.Probes; n++ {
+			d += min(minRTO<<min(max(i.Backoff-n, 0), 10), l.maxRTO)
+		}
 	}
-	for n := 1; n < i.Probes; n++ {
-		d += min(minRTO<<min(max(i.Backoff-n, 0), 10), l.maxRTO)
+	if i.Probes > 0 && (i.InFlight > 0 || i.Unsent == 0) {
+		d = max(d, silence-l.idle) // the keep-alive has asked, perhaps before there was anything to send
 	}
 	return d
 }
