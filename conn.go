@@ -309,7 +309,7 @@ func (c *Conn) interrupt() {
 		defer c.deadlines.Unlock()
 		c.inner.SetDeadline(longAgo)
 	}
-	if c.sock.watch == nil || c.sock.watch.foreign {
+	if !c.direct || c.sock.watch.foreign {
 		go expire()
 	} else {
 		expire()

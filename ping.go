@@ -41,12 +41,12 @@ func (c *Conn) Ping(ctx context.Context) error {
 	var gone chan struct{}
 	for {
 		s, err := p.ask(c)
-		switch now := time.Now(); {
+		switch {
 		case c.Err() != nil:
 			return c.Err()
 		case err != nil:
 			return opError("ping", c.inner, err)
-		case s.info.Silence() <= now.Sub(began)+time.Second:
+		case s.info.Silence() <= s.asked.Sub(began)+time.Second:
 			return nil
 		}
 		// The kernel tells nobody of an answer, so we look again: after the time that
@@ -111,7 +111,7 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 		return s, err
 	}
 	p.settle(c, &s)
-	since := time.Since(p.probe.sent)
+	since := s.asked.Sub(p.probe.sent)
 	// A socket that was heard within a second would not ask before that is over,
 	// and one with data outstanding asks by these. One more probe than can be made up
 	// for is left to the kernel.
@@ -139,7 +139,7 @@ func (p *pinger) settle(c *Conn, s *sample) time.Duration {
 	// Before a probe was sent, nothing had been heard for a second; so a silence
 	// that is not longer than since then has been broken, however coarse it is
 	// counted.
-	if s.info.Silence() < time.Since(b.sent)+pingInterval/2 {
+	if s.info.Silence() < s.asked.Sub(b.sent)+pingInterval/2 {
 		_ = c.sock.raw.Control(b.restore)
 		*b = probe{}
 		return 0

@@ -81,7 +81,11 @@ type sample struct {
 	unread  int  // bytes received that nobody has read
 	unacked int  // bytes written and not acknowledged, with those not sent yet
 	queued  int  // what goes down as the peer takes data, where the kernel counts nothing better
-	deaf    bool // nothing was asked of the kernel, and nobody waits in Read to tell
+
+	// Before and after the kernel was asked: the process may have been suspended there.
+	asked, answered time.Time
+
+	deaf bool // nothing was asked of the kernel, and nobody waits in Read to tell
 }
 
 // status puts a sample into words. It tells no end.

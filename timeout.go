@@ -144,7 +144,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 		c.look(hint{})
 		return next
 	}
-	now := time.Now()
+	now := s.asked
 	again := func(wait time.Duration) {
 		if when := now.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
 			next = when
@@ -200,7 +200,9 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 // sample takes the evidence of the clock, or reports false if the connection has
 // ended or shows none.
 func (c *Conn) sample(t *timers, s *sample) bool {
+	asked := time.Now()
 	sampled := c.sock.raw != nil && c.sock.sample(s)
+	s.asked, s.answered = asked, time.Now()
 	if c.counted() {
 		return sampled && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
 	}
@@ -381,7 +383,7 @@ func (q *quietQuestion) ask(now, jumped time.Time, s *sample) (quietState, time.
 		return quietHeld, 0
 	case q.held:
 		// Perhaps the window was opened just now.
-		q.held, q.from = false, now
+		q.held, q.from = false, s.answered
 	case jumped.After(q.from):
 		// While we stood still, a peer that answers what it is asked had nothing to say.
 		q.from = jumped
