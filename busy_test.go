@@ -1,7 +1,6 @@
 package liveness_test
 
 import (
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -68,14 +67,5 @@ func (b *busyness) excuse(t testing.TB, since time.Time) {
 	b.mu.Unlock()
 	if worst > 0 {
 		t.Skipf("the machine was too busy: a timer came %v late", worst)
-	}
-}
-
-// timed skips a set of tests that assert times, unless LIVENESS_TIMERS is set: run
-// beside everything else on a small machine, they do not all hold yet.
-func timed(t *testing.T) {
-	t.Helper()
-	if os.Getenv("LIVENESS_TIMERS") == "" {
-		t.Skip("asserts times, and wants a machine of its own: set LIVENESS_TIMERS=1")
 	}
 }

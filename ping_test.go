@@ -23,7 +23,6 @@ import (
 
 // TestPing is one test for the same reason as TestTimers.
 func TestPing(t *testing.T) {
-	timed(t)
 	t.Parallel()
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		run("Answer", testPingAnswer)

@@ -26,7 +26,6 @@ const routesVariable = "LIVENESS_TEST_ROUTES"
 // which drops, answers for others, or goes away. It runs in a process of its own,
 // with a network of its own, where user namespaces are allowed.
 func TestRoutes(t *testing.T) {
-	timed(t)
 	if os.Getenv(routesVariable) == "" {
 		t.Parallel()
 		runInNamespace(t)

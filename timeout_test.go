@@ -57,7 +57,6 @@ func sideBySide(t *testing.T, list func(run func(name string, f func(*testing.T)
 // TestTimers is one test, because what is in it waits most of the time, and all of it
 // can do so at once.
 func TestTimers(t *testing.T) {
-	timed(t)
 	t.Parallel()
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		run("Lost", testLost)
@@ -2271,7 +2270,6 @@ const suspendedVariable = "LIVENESS_TEST_SUSPENDED"
 // A process that was suspended for longer than all its time-outs does not take its
 // peers for gone when it goes on.
 func TestSuspended(t *testing.T) {
-	timed(t)
 	const timeout = 4 * time.Second
 	if address := os.Getenv(suspendedVariable); address != "" {
 		suspended(t, address, timeout)
