@@ -77,6 +77,9 @@ func (p *Peer) Close() error {
 	// The FIN goes first: bytes that arrive between the discarding and the closing can then no longer suppress it.
 	p.CloseWrite()
 	socket := bare(p.Conn)
+	if half, ok := socket.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite() // beneath TLS, whose own sends an alert and no FIN
+	}
 	if unix, ok := socket.(*net.UnixConn); ok {
 		// On AF_UNIX such bytes would still be ECONNRESET at the other end. Here it can be kept from sending any.
 		unix.CloseRead()
