@@ -352,7 +352,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	}
 	s := &c.sock
 	s.raw = raw
-	s.slot.bind()
+	s.bind()
 	s.watch = newToken(c, owner)
 	c.kernel, c.direct = s, owner == inner
 	if cfg.PeerTimeout > 0 || cfg.KeepAlive.Enable || cfg.StallTimeout > 0 {
@@ -534,7 +534,7 @@ func (c *Conn) pin() {
 // never blocks and allocates nothing. On Linux it costs one system call while the
 // peer is connected.
 func (c *Conn) Alive() bool {
-	if c.end.Load() == nil {
+	if c.end.Load() == nil && !c.sock.calm() {
 		c.look(hint{})
 	}
 	return c.end.Load() == nil

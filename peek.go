@@ -83,8 +83,28 @@ type socket struct {
 	inIO     atomic.Int32          // Reads and Writes that may be taking it just now
 	deferred atomic.Bool           // an event waits for them to return
 
-	slot   glance      // saves the pool for the usual single caller; guarded by inSlot
-	inSlot atomic.Bool // somebody is using slot
+	// The usual look finds nothing, and has nothing to carry: quick counts in shown
+	// what it would have to tell. Constant; bound once, because binding allocates.
+	quick func(fd uintptr)
+	shown atomic.Uint32
+}
+
+func (s *socket) bind() {
+	s.quick = func(fd uintptr) {
+		if s.lookAt(fd, hint{}).outcome != open {
+			s.shown.Add(1)
+		}
+	}
+}
+
+// calm reports whether a look shows that nothing has ended. If it does not, look
+// tells what.
+func (s *socket) calm() bool {
+	if s.family != familyTCP && s.family != familyInet {
+		return false
+	}
+	before := s.shown.Load()
+	return s.raw.Control(s.quick) == nil && s.shown.Load() == before
 }
 
 // A setup is for the first look of a Wrap.
@@ -94,8 +114,7 @@ type setup struct {
 }
 
 // A glance carries one look through RawConn.Control, which keeps the descriptor
-// from being closed and reused meanwhile. Its function is bound once, because
-// binding allocates.
+// from being closed and reused meanwhile.
 type glance struct {
 	at   func(fd uintptr)
 	sock *socket
@@ -103,7 +122,8 @@ type glance struct {
 	sight
 }
 
-func (g *glance) bind() {
+var glances = sync.Pool{New: func() any {
+	g := new(glance)
 	g.at = func(fd uintptr) {
 		if g.sock.family == familyUnasked {
 			g.sock.introduce(fd)
@@ -113,7 +133,8 @@ func (g *glance) bind() {
 		}
 		g.sight = g.sock.lookAt(fd, g.hint)
 	}
-}
+	return g
+}}
 
 // introduce finds out what the socket is, and has it watched before it is looked
 // at, so that nothing is missed in between.
@@ -163,22 +184,13 @@ func (s *socket) sample(out *sample) bool {
 	return err == nil && p.ok
 }
 
-var glances = sync.Pool{New: func() any { g := new(glance); g.bind(); return g }}
-
 func (s *socket) look(h hint) sight {
-	g := &s.slot
-	if !s.inSlot.CompareAndSwap(false, true) {
-		g = glances.Get().(*glance)
-	}
+	g := glances.Get().(*glance)
 	g.sock, g.hint = s, h
 	err := s.raw.Control(g.at)
 	seen := g.sight
 	g.sock, g.hint, g.sight = nil, hint{}, sight{}
-	if g == &s.slot {
-		s.inSlot.Store(false)
-	} else {
-		glances.Put(g)
-	}
+	glances.Put(g)
 	if err != nil {
 		if errors.Is(err, net.ErrClosed) {
 			return sight{outcome: closed}
@@ -195,7 +207,7 @@ func (s *socket) look(h hint) sight {
 }
 
 // checked are the sockets of Check, used again and again.
-var checked = sync.Pool{New: func() any { s := new(socket); s.slot.bind(); return s }}
+var checked = sync.Pool{New: func() any { s := new(socket); s.bind(); return s }}
 
 func (s *socket) shut(read, write bool) {
 	if read {
@@ -337,13 +349,16 @@ func Check(conn net.Conn) error {
 	if _, ok := owner.(*net.TCPConn); ok {
 		s.family = familyInet
 	}
-	seen := s.look(hint{})
-	err := seen.verdict(false)
-	switch {
-	case s.unfit != nil:
-		err = s.unfit
-	case seen.outcome == blind:
-		err = errNoSocket
+	var err error
+	if !s.calm() {
+		seen := s.look(hint{})
+		err = seen.verdict(false)
+		switch {
+		case s.unfit != nil:
+			err = s.unfit
+		case seen.outcome == blind:
+			err = errNoSocket
+		}
 	}
 	s.raw, s.family, s.unfit = nil, familyUnasked, nil
 	s.finSeen.Store(false)

@@ -78,9 +78,9 @@ type Status struct {
 // A sample is the evidence that a connection shows besides how it ended.
 type sample struct {
 	info    tcpinfo.Info
-	unread  int  // bytes received that nobody has read
-	unacked int  // bytes written and not acknowledged, with those not sent yet
-	queued  int  // what goes down as the peer takes data, where the kernel counts nothing better
+	unread  int // bytes received that nobody has read
+	unacked int // bytes written and not acknowledged, with those not sent yet
+	queued  int // what goes down as the peer takes data, where the kernel counts nothing better
 
 	// Before and after the kernel was asked: the process may have been suspended there.
 	asked, answered time.Time
