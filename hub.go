@@ -233,6 +233,9 @@ func (h *hub) run(p watcher) {
 		}
 		// Who was told runs next, before we ask for more.
 		runtime.Gosched()
+		for _, t := range told {
+			t.record()
+		}
 		clear(told) // or it would keep what was pinned
 		told = told[:0]
 	}
@@ -254,6 +257,16 @@ func (t *token) notice(sweeps bool) {
 		go c.look(hint{event: true})
 	default:
 		c.look(hint{event: true})
+	}
+}
+
+// record takes the evidence of an end that was told, before the application has
+// changed much.
+func (t *token) record() {
+	if c := t.conn.Value(); c != nil && !t.foreign {
+		if e := c.end.Load(); e != nil {
+			c.evidence(e)
+		}
 	}
 }
 

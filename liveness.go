@@ -328,7 +328,6 @@ type ending struct {
 	// cancels its own contexts and gives no reason, must not be the first.
 	contexts sync.Mutex
 
-	unread int       // what nobody had read when a FIN was seen; the rest is asked later
 	once   sync.Once // fills status; see Conn.evidence
 	status Status
 }
@@ -431,9 +430,6 @@ func (c *Conn) finish(why error, seen sight) {
 	e := &ending{}
 	e.cause, _ = why.(*cause)
 	e.err = opError(opWatch, c.inner, why)
-	if c.sock.raw != nil && seen.outcome != closed && seen.outcome != aborted {
-		e.unread = c.sock.unread() // now: it is what the application changes when it is told
-	}
 	switch {
 	case seen.outcome == closed:
 		e.once.Do(func() { e.freeze(&sample{}) })
@@ -461,15 +457,13 @@ func (c *Conn) overrule(reason, errno error, s *sample, silence time.Duration) {
 	c.tell(e)
 }
 
-// evidence returns the Status of e, and takes the sample for it if nobody has yet.
+// evidence returns the Status of e, and takes the sample for it if nobody has yet:
+// of a FIN that is when everybody has been told.
 func (c *Conn) evidence(e *ending) Status {
 	e.once.Do(func() {
 		var s sample
 		if c.sock.raw != nil {
 			c.sock.sample(&s)
-		}
-		if e.unread > 0 {
-			s.unread = e.unread
 		}
 		e.freeze(&s)
 	})

@@ -218,12 +218,6 @@ func (s *socket) shut(read, write bool) {
 	}
 }
 
-// unread counts the bytes received that nobody has read.
-func (s *socket) unread() (n int) {
-	_ = s.raw.Control(func(fd uintptr) { n = s.unreadAt(fd) })
-	return n
-}
-
 // drain reads what was received, and does not wait for more. It works beside a
 // deadline that has expired, and takes no lock of package net.
 func (s *socket) drain(b []byte) (n int, err error) {
