@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,9 +105,14 @@ func (p *Poller) Wait() ([]uint64, error) {
 // goroutine until the runtime sees the epoll descriptor become readable again.
 func (p *Poller) fetchEvents(epfd uintptr) bool {
 	for {
-		p.n, p.err = unix.EpollWait(int(epfd), p.events[:], 0)
-		if p.err != unix.EINTR {
-			return p.n != 0 || p.err != nil
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epfd, uintptr(unsafe.Pointer(&p.events)), batch, 0, 0, 0)
+		if errno == 0 {
+			p.n = int(n)
+			return n != 0
+		}
+		if errno != unix.EINTR {
+			p.err = errno
+			return true
 		}
 	}
 }
