@@ -1,6 +1,7 @@
 package liveness_test
 
 import (
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,9 @@ const tolerable = 100 * time.Millisecond
 
 // watch begins to look at the machine, until stop is called.
 func (b *busyness) watch() (stop func()) {
+	if os.Getenv("LIVENESS_TARGETS") != "" {
+		return func() {} // it would be all that is measured of an idle process
+	}
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
