@@ -24,10 +24,12 @@ var _ interface {
 // time-out, whose error a Write has taken meanwhile, is returned as that error: a
 // reset stream never reads as complete. And after a verdict of the library's own
 // (ErrPeerLost, ErrPeerStalled, ErrPeerIdle), which ends a Read that waits, what was
-// received before is still returned, and then an error that wraps the verdict. Its
+// received before is still returned, and then an error that wraps the verdict; with
+// PeerTimeout also where it was the kernel's own probes that found the peer lost. Its
 // Timeout method reports false, so that a loop that goes on after the time-outs of
 // its own deadlines ends.
 func (c *Conn) Read(b []byte) (int, error) {
+	c.record()
 	if c.counted() {
 		n, err := c.inner.Read(b)
 		if err != nil {
@@ -122,6 +124,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 		from = splicable(r)
 	}
 	if from != nil {
+		from.record()
 		defer from.beginIO().endIO()
 	}
 	var n int64
@@ -154,6 +157,7 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	if splicable(c) == nil {
 		return io.Copy(w, readerOnly{c})
 	}
+	c.record()
 	to, isConn := w.(*Conn)
 	bare := w
 	if isConn {
@@ -239,10 +243,17 @@ func (c *Conn) ioFailed(err error) sight {
 // from a verdict of ours. own is err if it is certainly of this connection.
 func (c *Conn) writeFailed(own, err error) error {
 	c.ioFailed(own)
-	if e := c.end.Load(); e != nil && e.ours && isDeadline(err) {
+	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || own != nil && !isDeadline(err) && c.foundLost(e)) {
 		return c.verdictError("write", e)
 	}
 	return err
+}
+
+// foundLost reports whether e is what PeerTimeout was to find, and the kernel's probes
+// have found it: a Read or Write need not know who was first.
+func (c *Conn) foundLost(e *ending) bool {
+	t := c.timers.Load()
+	return t != nil && t.peer > 0 && !e.ours && e.cause != nil && e.cause.reason == ErrPeerLost
 }
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n
@@ -266,6 +277,8 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 			}
 		}
 		return n, c.verdictError("read", e)
+	case e != nil && isLost(errnoIn(err)) && c.foundLost(e):
+		return n, c.verdictError("read", e)
 	case err != io.EOF || !c.direct:
 		return n, err
 	}
@@ -278,6 +291,9 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 	}
 	if s.outcome != aborted || s.fin {
 		return n, io.EOF
+	}
+	if e != nil && c.foundLost(e) {
+		return n, c.verdictError("read", e)
 	}
 	return n, opError("read", c.inner, &cutOff{os.NewSyscallError("read", s.errno)})
 }
@@ -444,7 +460,10 @@ func (r *rawConn) Control(f func(uintptr)) error {
 	return r.raw.Control(f)
 }
 
-func (r *rawConn) Read(f func(uintptr) bool) error { return r.raw.Read(f) }
+func (r *rawConn) Read(f func(uintptr) bool) error {
+	r.c.record()
+	return r.raw.Read(f)
+}
 
 func (r *rawConn) Write(f func(uintptr) bool) error {
 	defer r.c.endWrite(r.c.beginWrite())

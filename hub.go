@@ -260,13 +260,10 @@ func (t *token) notice(sweeps bool) {
 	}
 }
 
-// record takes the evidence of an end that was told, before the application has
-// changed much.
+// record is that of the Conn, unless somebody's method would be called.
 func (t *token) record() {
 	if c := t.conn.Value(); c != nil && !t.foreign {
-		if e := c.end.Load(); e != nil {
-			c.evidence(e)
-		}
+		c.record()
 	}
 }
 

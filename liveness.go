@@ -457,8 +457,15 @@ func (c *Conn) overrule(reason, errno error, s *sample, silence time.Duration) {
 	c.tell(e)
 }
 
-// evidence returns the Status of e, and takes the sample for it if nobody has yet:
-// of a FIN that is when everybody has been told.
+// record takes the evidence of an end that has been told and is not recorded yet, as
+// the hub does a moment later: before the application reads what was unread then.
+func (c *Conn) record() {
+	if e := c.end.Load(); e != nil {
+		c.evidence(e)
+	}
+}
+
+// evidence returns the Status of e, and takes the sample for it if nobody has yet.
 func (c *Conn) evidence(e *ending) Status {
 	e.once.Do(func() {
 		var s sample
