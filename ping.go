@@ -113,9 +113,8 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 	p.settle(c, &s)
 	since := s.asked.Sub(p.probe.sent)
 	// A socket that was heard within a second would not ask before that is over,
-	// and one with data outstanding asks by these. One more probe than can be made up
-	// for is left to the kernel.
-	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval || s.info.Probes >= maxProbeCount-1 {
+	// and one with data outstanding asks by these.
+	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval {
 		return s, nil
 	}
 	c.sock.limitsNow() // before they change: Status tells those that last
@@ -144,7 +143,7 @@ func (p *pinger) settle(c *Conn, s *sample) time.Duration {
 		*b = probe{}
 		return 0
 	}
-	if b.armed && s.info.Probes > b.counted {
+	if b.armed && s.info.Probes != b.counted { // the kernel counts in 8 bits
 		_ = c.sock.raw.Control(func(fd uintptr) { b.disarm(fd, s) })
 	}
 	if b.armed {

@@ -1,11 +1,15 @@
 package liveness
 
 import (
+	"math"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// maxUserTimeout is the longest that TCP_USER_TIMEOUT takes: an int of milliseconds.
+const maxUserTimeout = math.MaxInt32 * time.Millisecond
 
 // send has the kernel send one keep-alive probe now. Setting TCP_KEEPIDLE moves
 // the timer of a socket whose SO_KEEPALIVE is on to that long after the last sign
@@ -14,17 +18,30 @@ import (
 //
 // The kernel cannot be made to forget that a probe was unanswered. So the number
 // that ends the connection is raised by each of ours, and a user timeout, which
-// would end it at the second probe whatever their number, is put aside.
+// would end it at the second probe whatever their number (tcp_keepalive_timer in
+// net/ipv4/tcp_timer.c), is put aside.
 func (p *probe) send(fd uintptr, s *sample) error {
 	if p.sent.IsZero() {
 		p.original = *readLimits(fd)
 	}
 	o := &p.original
-	if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, min(o.count+p.unheard+1, maxProbeCount)); err != nil {
+	count, aside := o.count+p.unheard+1, time.Duration(-1)
+	switch {
+	case count > maxProbeCount:
+		// It can be raised no more. A user timeout takes its place: that of the
+		// application's own probes, or one that never comes.
+		count, aside = maxProbeCount, maxUserTimeout
+		if o.keepAlive {
+			aside = min(aside, o.idleBound())
+		}
+	case p.sent.IsZero() && o.userTimeout > 0:
+		aside = 0
+	}
+	if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, count); err != nil {
 		return err
 	}
-	if p.sent.IsZero() && o.userTimeout > 0 {
-		if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0); err != nil {
+	if aside >= 0 {
+		if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(aside/time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -66,9 +83,7 @@ func (p *probe) disarm(fd uintptr, s *sample) {
 func (p *probe) restore(fd uintptr) {
 	o := &p.original
 	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, o.count)
-	if o.userTimeout > 0 {
-		_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.userTimeout/time.Millisecond))
-	}
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.userTimeout/time.Millisecond))
 	if !o.keepAlive {
 		_ = setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 	}
