@@ -2288,12 +2288,12 @@ func TestSuspended(t *testing.T) {
 	}
 	cmd := exec.Command(executable, "-test.run=^TestSuspended$", "-test.v", "-test.timeout=1m")
 	cmd.Env = append(os.Environ(), suspendedVariable+"="+listener.Addr().String())
-	var out bytes.Buffer
+	var out, complaints bytes.Buffer // the second is exec's until Wait has returned
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = &out
+	cmd.Stderr = &complaints
 	if err := cmd.Start(); err != nil {
 		t.Skip(err)
 	}
@@ -2312,7 +2312,7 @@ func TestSuspended(t *testing.T) {
 		out.Write(append(lines.Bytes(), '\n'))
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, out.Bytes())
+		t.Errorf("%v\n%s%s", err, out.Bytes(), complaints.Bytes())
 	}
 }
 
