@@ -76,12 +76,46 @@ func (c *Conn) Write(b []byte) (int, error) {
 		defer io.endIO()
 	}
 	t := c.beginWrite()
-	n, err := c.inner.Write(b)
+	var n int
+	var err error
+	if c.inPieces(t) {
+		t.pieces.Lock()
+		n, err = pieceWriter{c.inner, t}.Write(b)
+		t.pieces.Unlock()
+	} else {
+		n, err = c.inner.Write(b)
+	}
 	c.endWrite(t)
 	if err != nil {
 		err = c.writeFailed(err, err)
 	}
 	return n, err
+}
+
+// inPieces reports whether t goes by Writes: StallTimeout does where the kernel does
+// not tell what the peer takes, and a long Write says nothing while it waits.
+func (c *Conn) inPieces(t *timers) bool { return t != nil && t.stall > 0 && !c.counted() }
+
+// A pieceWriter tells the clock of each piece that was taken. Its user holds
+// timers.pieces, so that nobody else's bytes come in between.
+type pieceWriter struct {
+	inner net.Conn
+	t     *timers
+}
+
+// piece is small beside a send buffer, so that one of them waits only if nothing, or
+// next to nothing, is taken.
+const piece = 16 << 10
+
+func (w pieceWriter) Write(b []byte) (n int, err error) {
+	for {
+		m, err := w.inner.Write(b[n:min(n+piece, len(b))])
+		n += m
+		if err != nil || n == len(b) {
+			return n, err
+		}
+		w.t.wrote.Add(1)
+	}
 }
 
 // WriteBuffers writes the contents of v and consumes it, as v.WriteTo would do on
@@ -91,7 +125,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 	defer c.beginIO().endIO()
 	t := c.beginWrite()
-	n, err := v.WriteTo(c.inner)
+	var n int64
+	var err error
+	if c.inPieces(t) {
+		t.pieces.Lock()
+		n, err = v.WriteTo(pieceWriter{c.inner, t})
+		t.pieces.Unlock()
+	} else {
+		n, err = v.WriteTo(c.inner)
+	}
 	c.endWrite(t)
 	if err != nil {
 		err = c.writeFailed(err, err)
@@ -104,7 +146,7 @@ func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 // *io.LimitedReader.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	to, ok := c.inner.(io.ReaderFrom)
-	if !ok && splicable(c) == nil {
+	if !ok && splicable(c) == nil || c.wantsPieces() {
 		return io.Copy(writerOnly{c}, r)
 	}
 	defer c.beginIO().endIO()
@@ -154,11 +196,11 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 // WriteTo implements io.WriterTo. Data go through splice where package net would
 // do so between the wrapped connections.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	if splicable(c) == nil {
+	to, isConn := w.(*Conn)
+	if splicable(c) == nil || isConn && to.wantsPieces() {
 		return io.Copy(w, readerOnly{c})
 	}
 	c.record()
-	to, isConn := w.(*Conn)
 	bare := w
 	if isConn {
 		if _, ok := to.inner.(io.ReaderFrom); ok {
@@ -188,6 +230,12 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 		err = to.writeFailed(nil, err)
 	}
 	return n + rest, err
+}
+
+// wantsPieces reports whether a copy to c has to go through Write.
+func (c *Conn) wantsPieces() bool {
+	t := c.timers.Load()
+	return !kernelCounts && t != nil && t.stall > 0
 }
 
 // splicable returns r as a *Conn if what it wraps is package net's own, which

@@ -14,9 +14,6 @@ import (
 // tune sets what cfg asks for and reads back what the socket has then. If it
 // fails, the socket is as it was. On AF_UNIX there is no host to lose.
 func (s *socket) tune(fd uintptr, cfg *Config) error {
-	if cfg.StallTimeout > 0 {
-		return badConfig("StallTimeout", "%w", errNotTold)
-	}
 	if s.family != familyTCP || cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable {
 		return nil
 	}

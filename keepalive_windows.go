@@ -22,9 +22,6 @@ import (
 // as retransmissions. Where TCP_MAXRT is missing, as under Wine, the stack's own
 // number of retransmissions is left to decide.
 func (s *socket) tune(fd uintptr, cfg *Config) error {
-	if cfg.StallTimeout > 0 {
-		return badConfig("StallTimeout", "%w", errNotTold)
-	}
 	p := cfg.probes()
 	if !p.Enable || !isTCP(fd) {
 		return nil

@@ -96,11 +96,11 @@
 // (plan9, js, wasip1) there is what Read, Write and Close show; [Conn.Status] then
 // says [Unknown], and [Check] returns an error that wraps [errors.ErrUnsupported].
 //
-// What Config asks for, a system that cannot keep it refuses: StallTimeout anywhere
-// but on Linux, PeerTimeout on OpenBSD, which has no keep-alive for a connection of its
-// own, and PeerTimeout of less than 22 s on Solaris and illumos. ReadIdleTimeout and
-// OnSilence run while a Read waits, where the kernel does not count. The README says
-// how each system was tested.
+// What Config asks for, a system that cannot keep it refuses: PeerTimeout on OpenBSD,
+// which has no keep-alive for a connection of its own, and PeerTimeout of less than 22 s
+// on Solaris and illumos. Where the kernel does not count, ReadIdleTimeout and OnSilence
+// run while a Read waits, and StallTimeout while a Write does. The README says how each
+// system was tested.
 //
 // Connections without a socket, such as net.Pipe, show what Read, Write and Close
 // show. They share nothing with others and start nothing, so they work inside a
@@ -154,8 +154,10 @@ type Config struct {
 	// 100 ms or more; 0 is never.
 	//
 	// What counts is what the peer's kernel announces: it opens the window in steps,
-	// and a reader of 1 kB/s may take no step for many seconds. On AF_UNIX and MPTCP a
-	// peer is reported while a Write waits for that long and nothing leaves the queue.
+	// and a reader of 1 kB/s may take no step for many seconds. Where the kernel does not
+	// tell that (on AF_UNIX and MPTCP, and on other systems than Linux), a peer is
+	// reported while a Write waits and nothing of it, or less than 16 kB, was taken for
+	// that long; such a Write is made in pieces, and copies go through it.
 	StallTimeout time.Duration
 
 	// ReadIdleTimeout is the time after which a peer that could send and sends

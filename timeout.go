@@ -27,7 +27,8 @@ type timers struct {
 	// Writes mark the connection for supervision; see Conn.mark.
 	awake   atomic.Bool  // a check for outstanding data is due
 	writing atomic.Int32 // writes that have not returned
-	wrote   atomic.Int64 // writes that have
+	wrote   atomic.Int64 // writes that have, and pieces of others
+	pieces  sync.Mutex   // held by a Write in pieces; not while checking
 
 	// Without counters of the kernel, Read tells what was received; see Conn.Read.
 	began    time.Time    // constant

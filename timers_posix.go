@@ -15,9 +15,8 @@ import (
 
 // kernelCounts says that these systems do not tell both when something was last heard
 // and what is unanswered. So their own timers judge, and silence is that of the Reads.
-//
-// StallTimeout would need to know that nothing was taken. The send buffer does not
-// tell: it is as full as before as soon as a Write that waits has filled it up again.
+// Nor does the send buffer tell whether anything was taken: it is as full as before as
+// soon as a Write that waits has filled it up again.
 const kernelCounts = false
 
 var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupported)

@@ -1,0 +1,113 @@
+package liveness
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// Where the kernel does not tell what the peer takes, StallTimeout goes by Writes.
+func TestStallOfWrites(t *testing.T) {
+	t.Parallel()
+	const timeout = 500 * time.Millisecond
+	networks := []string{"unix", "mptcp"}
+	if !kernelCounts {
+		networks = []string{"tcp4", "tcp6"}
+	}
+	much := bytes.Repeat([]byte("0123456789abcdef"), 1<<19) // 8 MB
+	for name, write := range map[string]func(*Conn) error{
+		"Write":        func(c *Conn) error { _, err := c.Write(much); return err },
+		"WriteBuffers": func(c *Conn) error { _, err := c.WriteBuffers(&net.Buffers{much[:10], much}); return err },
+		"ReadFrom":     func(c *Conn) error { _, err := c.ReadFrom(bytes.NewReader(much)); return err },
+		"Copy":         func(c *Conn) error { _, err := io.Copy(c, bytes.NewReader(much)); return err },
+	} {
+		for _, network := range networks {
+			t.Run(name+" "+network, func(t *testing.T) {
+				t.Parallel()
+				conn, _ := livenesstest.Pair(t, network)
+				c, err := Wrap(conn, &Config{StallTimeout: timeout})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				began := time.Now()
+				if err := write(c); !errors.Is(err, ErrPeerStalled) {
+					t.Errorf("%v; want ErrPeerStalled", err)
+				}
+				if took := time.Since(began); took < timeout || took > timeout+timeout/10+5*time.Second {
+					t.Errorf("after %v of %v", took, timeout)
+				}
+				if !errors.Is(c.Err(), ErrPeerStalled) {
+					t.Errorf("Err() = %v", c.Err())
+				}
+			})
+		}
+	}
+	for _, network := range networks {
+		t.Run("a slow reader, "+network, func(t *testing.T) {
+			t.Parallel()
+			conn, peer := livenesstest.Pair(t, network)
+			c, err := Wrap(conn, &Config{StallTimeout: timeout})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			go func() {
+				for range time.Tick(timeout / 5) {
+					if _, err := io.CopyN(io.Discard, peer, 256<<10); err != nil {
+						return
+					}
+				}
+			}()
+			if n, err := c.Write(much); err != nil || n != len(much) {
+				t.Errorf("%d, %v", n, err)
+			}
+		})
+		t.Run("whole Writes, "+network, func(t *testing.T) {
+			t.Parallel()
+			conn, peer := livenesstest.Pair(t, network)
+			c, err := Wrap(conn, &Config{StallTimeout: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const size, each = 10*piece + 1, 20
+			var writers sync.WaitGroup
+			for _, letter := range []byte("abcdefgh") {
+				writers.Go(func() {
+					b := bytes.Repeat([]byte{letter}, size)
+					for i := range each {
+						var err error
+						if i%2 == 0 {
+							_, err = c.Write(b)
+						} else {
+							_, err = c.WriteBuffers(&net.Buffers{b[:1], b[1:]})
+						}
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			b := make([]byte, size)
+			for range 8 * each {
+				if _, err := io.ReadFull(peer, b); err != nil {
+					t.Error(err)
+					break
+				}
+				if n := bytes.Count(b, b[:1]); n != size {
+					t.Errorf("a Write of %d bytes came with others in it", size)
+					break
+				}
+				time.Sleep(100 * time.Microsecond) // so that they have to wait for one another
+			}
+			c.Close()
+			writers.Wait()
+		})
+	}
+}
