@@ -33,6 +33,8 @@ type hub struct {
 	rests      atomic.Int64 // nanoseconds from began to when run has begun to wait, plus one; 0 while it does not wait
 
 	clock clock // has a lock of its own, which is taken after mu
+
+	limits atomic.Pointer[limits] // of the socket that was asked last: most have them in common
 }
 
 var theHub hub

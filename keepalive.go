@@ -193,8 +193,18 @@ func (s *socket) limitsNow() *limits {
 		return l
 	}
 	l := new(limits)
-	if s.raw.Control(func(fd uintptr) { l = readLimits(fd) }) == nil {
-		s.limits.Store(l)
+	_ = s.raw.Control(func(fd uintptr) { l = s.rememberLimits(fd) })
+	return l
+}
+
+// rememberLimits reads the options of the socket, for limitsNow.
+func (s *socket) rememberLimits(fd uintptr) *limits {
+	l := readLimits(fd)
+	if last := theHub.limits.Load(); last != nil && *last == *l {
+		l = last
+	} else {
+		theHub.limits.Store(l)
 	}
+	s.limits.Store(l)
 	return l
 }

@@ -17,7 +17,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	if s.family == familyStream || cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable {
 		return nil
 	}
-	var opts []sockopt
+	opts := make([]sockopt, 0, 5)
 	if limit := s.rtoLimit(fd, cfg.PeerTimeout); limit > 0 {
 		opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(limit.Milliseconds())})
 	}
@@ -39,6 +39,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(p.Idle)})
 		}
 	}
+	s.setup.undo = make([]sockopt, 0, len(opts))
 	for _, o := range opts {
 		before, err := unix.GetsockoptInt(int(fd), o.level, o.name)
 		if err == nil {
@@ -54,7 +55,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 			return badConfig(field, "%w", os.NewSyscallError("setsockopt", err))
 		}
 	}
-	s.limits.Store(readLimits(fd))
+	s.rememberLimits(fd)
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		}
 		return badConfig(field, "%w", os.NewSyscallError("setsockopt", err))
 	}
-	s.limits.Store(readLimits(fd))
+	s.rememberLimits(fd)
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		}
 		return badConfig(field, "%w", err)
 	}
-	s.limits.Store(readLimits(fd))
+	s.rememberLimits(fd)
 	return nil
 }
 

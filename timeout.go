@@ -40,9 +40,13 @@ type timers struct {
 	stalled  stallQuestion
 	quiet    quietQuestion
 
-	// For a connection that shares nothing with others.
-	ownClock clock
-	ownToken token
+	own atomic.Pointer[ownClock] // of a connection that shares nothing with others; nil before it is needed
+}
+
+// An ownClock is for one connection alone.
+type ownClock struct {
+	clock
+	token token
 }
 
 // timersOf returns the timers of c, which it makes if need be.
@@ -52,7 +56,6 @@ func (c *Conn) timersOf() *timers {
 	}
 	t := &timers{began: time.Now()}
 	t.quiet.from = t.began
-	t.ownToken.conn = weak.Make(c)
 	c.timers.CompareAndSwap(nil, t)
 	return c.timers.Load()
 }
@@ -68,8 +71,17 @@ func (c *Conn) wake(t *timers, when time.Time) {
 	if c.sock.watch != nil && c.sock.watch.id != 0 {
 		theHub.clock.wake(c.sock.watch, when)
 	} else {
-		t.ownClock.wake(&t.ownToken, when)
+		own := c.ownClockOf(t)
+		own.wake(&own.token, when)
 	}
+}
+
+func (c *Conn) ownClockOf(t *timers) *ownClock {
+	if own := t.own.Load(); own != nil {
+		return own
+	}
+	t.own.CompareAndSwap(nil, &ownClock{token: token{conn: weak.Make(c)}})
+	return t.own.Load()
 }
 
 // beginWrite and endWrite go around whatever may leave data outstanding. Both have

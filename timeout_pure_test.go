@@ -785,7 +785,8 @@ func TestClockJumped(t *testing.T) {
 			time.Sleep(2 * timeout)
 			began := time.Now()
 			// It was due then, and comes now.
-			k, token := &timers.ownClock, &timers.ownToken
+			own := conn.ownClockOf(timers)
+			k, token := &own.clock, &own.token
 			k.remove(token)
 			k.mu.Lock()
 			token.gone, token.due = false, began.Add(-c.late)
