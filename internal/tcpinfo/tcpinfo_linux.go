@@ -1,6 +1,7 @@
 package tcpinfo
 
 import (
+	"encoding/binary"
 	"time"
 	"unsafe"
 
@@ -32,10 +33,27 @@ func GetState(fd uintptr) (State, error) {
 	if err != nil {
 		return Unknown, err
 	}
-	if n == 0 || state(buf[0]) == Unknown {
+	s := headState(buf[:4], n)
+	if s == Unknown {
 		return Unknown, ErrShort
 	}
-	return state(buf[0]), nil
+	return s, nil
+}
+
+// headState finds the state in an answer of n bytes that begins with head. Linux has
+// more to tell than an int, so four bytes are the answer of an emulator that takes
+// every option of TCP for an int and turns it into the byte order of the program: the
+// state, which comes first in the struct, is the low byte. Where the first byte is
+// the high one, it is the count of unanswered probes, which looks like a state.
+func headState(head []uint8, n uint32) State {
+	switch {
+	case n == 0:
+		return Unknown
+	case n == 4:
+		return state(uint8(binary.NativeEndian.Uint32(head)))
+	default:
+		return state(head[0])
+	}
 }
 
 // Get fills info. The length that comes back decides what it holds: an older
@@ -46,8 +64,9 @@ func Get(fd uintptr, info *Info) error {
 	if err != nil {
 		return err
 	}
-	*info = Info{State: state(raw.State), Sent: -1, PeerWindow: -1, OurWindow: -1}
-	if n == 0 || info.State == Unknown {
+	head := (*[4]uint8)(unsafe.Pointer(&raw))
+	*info = Info{State: headState(head[:], n), Sent: -1, PeerWindow: -1, OurWindow: -1}
+	if info.State == Unknown {
 		return ErrShort
 	}
 	// Linux 2.6.12 already had the fields up to here.

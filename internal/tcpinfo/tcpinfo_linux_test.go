@@ -1,6 +1,7 @@
 package tcpinfo
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -318,4 +319,21 @@ func TestOthers(t *testing.T) {
 	defer w.Close()
 	check("a pipe", r.Fd())
 	check("no descriptor", ^uintptr(0))
+}
+
+// An answer of four bytes is an int, whatever the byte order; any other is a struct.
+func TestIntAnswers(t *testing.T) {
+	answer := make([]byte, 4)
+	binary.NativeEndian.PutUint32(answer, 8|7<<24) // CLOSE_WAIT, and 7 probes
+	if got := headState(answer, 4); got != CloseWait {
+		t.Errorf("an int: %v; want %v", got, CloseWait)
+	}
+	for _, n := range []uint32{1, 8, unix.SizeofTCPInfo} {
+		if got := headState([]byte{8, 0, 0, 7}, n); got != CloseWait {
+			t.Errorf("%d bytes: %v; want %v", n, got, CloseWait)
+		}
+	}
+	if got := headState([]byte{8, 0, 0, 0}, 0); got != Unknown {
+		t.Errorf("nothing: %v", got)
+	}
 }
