@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
 // An outcome is what one look at a connection shows.
@@ -143,6 +145,10 @@ func (s *socket) introduce(fd uintptr) {
 	if s.family == familyUnfit {
 		return
 	}
+	if kernelCounts && s.family == familyTCP && !countersTold(fd) {
+		// Before the first Read, which then has to do some of the counting.
+		s.short.Store(true)
+	}
 	if s.setup != nil {
 		if err := s.tune(fd, s.setup.cfg); err != nil {
 			s.family, s.unfit = familyUnfit, err
@@ -157,6 +163,24 @@ func (s *socket) introduce(fd uintptr) {
 			s.family, s.unfit = familyUnfit, err
 		}
 	}
+}
+
+// told remembers whether TCP_INFO has the counters, as of the first connection that was
+// asked: whoever answers for the kernel answers alike for all. 0 is not asked yet, 1 yes,
+// 2 no.
+var told atomic.Int32
+
+func countersTold(fd uintptr) bool {
+	if told.Load() == 0 {
+		var info tcpinfo.Info
+		switch err := tcpinfo.Get(fd, &info); {
+		case err == nil && info.Full:
+			told.Store(1)
+		case err == nil || errors.Is(err, tcpinfo.ErrShort):
+			told.Store(2)
+		}
+	}
+	return told.Load() != 2
 }
 
 // A sampler carries one sample through RawConn.Control, as a glance does a look.

@@ -226,21 +226,21 @@ func kernelGaveUp(fd uintptr) bool {
 // kernelCounts says that TCP_INFO tells what was received and what is outstanding.
 const kernelCounts = true
 
-// sampleAt takes two system calls: TCP_INFO and SIOCINQ.
+// sampleAt takes two system calls: TCP_INFO and SIOCINQ. Where the former tells too
+// little, what is outstanding is asked for as on MPTCP.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	out.unread = s.unreadAt(fd)
-	if s.family == familyTCP {
-		if tcpinfo.Get(fd, &out.info) != nil || !out.info.Full {
-			s.short.Store(true)
-			return false
+	if s.family == familyTCP && !s.short.Load() {
+		if tcpinfo.Get(fd, &out.info) == nil && out.info.Full {
+			out.unacked = s.unackedAt(fd, &out.info)
+			return true
 		}
-		out.unacked = s.unackedAt(fd, &out.info)
-		return true
+		s.short.Store(true)
 	}
-	out.info.State = tcpinfo.Open
+	out.info = tcpinfo.Info{State: tcpinfo.Open}
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
 		out.queued = int(n)
-		if s.family == familyMPTCP { // elsewhere it is memory rather than bytes
+		if s.family != familyStream { // there it is memory rather than bytes
 			out.unacked = int(n)
 		}
 	}

@@ -231,6 +231,9 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	// What was received is told by Reads, and nothing while nobody is in one.
 	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
 	s.deaf = c.reading.Load() == 0
+	if s.unread > 0 {
+		s.info.SinceData = 0 // the Read that waits is about to return, however late it is run
+	}
 	// That nothing is taken is told by a Write that waits while the queue of the
 	// socket stays as it is.
 	if sampled && t.writing.Load() > 0 {
