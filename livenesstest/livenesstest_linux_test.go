@@ -30,9 +30,9 @@ func control(t *testing.T, conn net.Conn, f func(fd int)) {
 func unacked(t *testing.T, conn net.Conn) (n int) {
 	t.Helper()
 	control(t, conn, func(fd int) {
-		var err error
-		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		count, err := unix.IoctlGetUint32(fd, unix.SIOCOUTQ)
 		require.NoError(t, err)
+		n = int(count)
 	})
 	return n
 }

@@ -94,6 +94,9 @@ func StartProcess(network, address string) (*Process, error) {
 	started := make(chan error)
 	go p.run(stdout, started)
 	if err := <-started; err != nil {
+		if foreign(err) {
+			err = fmt.Errorf("livenesstest: start process: %w: %w", errors.ErrUnsupported, err)
+		}
 		return nil, err
 	}
 	timer := time.AfterFunc(startTimeout, func() { p.Kill() })

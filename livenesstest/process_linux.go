@@ -1,6 +1,7 @@
 package livenesstest
 
 import (
+	"errors"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -10,6 +11,10 @@ import (
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
+
+// foreign reports whether a process could not be started because this program is of a kind that the kernel cannot run: an
+// emulator interprets it, and is not told of the processes that it starts.
+func foreign(err error) bool { return errors.Is(err, syscall.ENOEXEC) }
 
 // awaitStop waits until all threads of a child have stopped (/proc/pid/stat tells of the first one only), and reports whether
 // they have, or the child has died. WNOWAIT leaves it to be reaped by the wait that owns it.

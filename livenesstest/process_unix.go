@@ -15,6 +15,9 @@ func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
+// foreign would tell of a program that an emulator interprets, which other systems do not do.
+func foreign(error) bool { return false }
+
 // awaitStop waits until a child has stopped, and reports whether it has, or has died. In the latter case it also reaps it,
 // since wait4 has no WNOWAIT; the wait that owns the child then fails, which is an end as well.
 func awaitStop(pid int) bool {

@@ -38,13 +38,17 @@ func setMinTTL(fd, ttl int) error {
 			err = nil
 		}
 	}
+	if err == unix.ENOPROTOOPT { // every Linux has it, emulators do not
+		return fmt.Errorf("%w: %w", errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
+	}
 	return os.NewSyscallError("setsockopt", err)
 }
 
 // unread returns how many received bytes wait to be read.
 func unread(conn net.Conn) (n int, err error) {
 	err = control(conn, func(fd int) error {
-		n, err = unix.IoctlGetInt(fd, unix.SIOCINQ)
+		count, err := unix.IoctlGetUint32(fd, unix.SIOCINQ) // the kernel's int has 32 bits
+		n = int(count)
 		return os.NewSyscallError("ioctl", err)
 	})
 	return n, err
