@@ -69,6 +69,7 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	const variable = "LIVENESS_TEST_WITHOUT_DESCRIPTORS"
 	if os.Getenv(variable) == "" {
 		t.Parallel()
+		liveness.NeedsProcesses(t)
 		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		child.Env = append(os.Environ(), variable+"=1")
 		if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {

@@ -34,6 +34,14 @@ func TestInterleavingsOnKernel(t *testing.T) {
 	if testing.Short() || RaceBuild {
 		depth = 3
 	}
+	moves := kernelMoves
+	if !RemembersFIN() {
+		t.Log("a FIN behind which something came, or which ended a connection that was shut down behind our back, cannot be told from a reset on this system: left out")
+		moves = slices.DeleteFunc(slices.Clone(moves), func(m move) bool { return m.name == "NetConn().CloseWrite" })
+		reset := &moves[slices.IndexFunc(moves, func(m move) bool { return m.name == "RST arrives" })]
+		may := reset.may
+		reset.may = func(e *episode) bool { return may(e) && !e.sock.fin }
+	}
 	// A FIN behind a page of unread data is hidden from one of the questions that a
 	// look asks the kernel.
 	for _, size := range []int{1, 5000} {
@@ -41,7 +49,7 @@ func TestInterleavingsOnKernel(t *testing.T) {
 			t.Run(fmt.Sprintf("AllowHalfClose=%t,size=%d", allow, size), func(t *testing.T) {
 				goroutines := runtime.NumGoroutine()
 				var last *episode
-				all := explore(t, depth, kernelMoves, func() *episode {
+				all := explore(t, depth, moves, func() *episode {
 					if last != nil {
 						last.end()
 					}
@@ -49,7 +57,7 @@ func TestInterleavingsOnKernel(t *testing.T) {
 					return last
 				})
 				last.end()
-				settle(t, goroutines, kernelMoves, all)
+				settle(t, goroutines, moves, all)
 				t.Logf("%d sequences of %d steps", len(all), depth)
 			})
 		}
@@ -103,11 +111,11 @@ func (e *episode) eventually(what string, done func(fd uintptr) bool) {
 
 // received counts the bytes that can be read.
 func received(fd uintptr) int {
-	n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ) // the kernel's int has 32 bits
 	if err != nil {
 		return -1
 	}
-	return n
+	return int(n)
 }
 
 // waitTold waits for the end that an event must tell, if there is one.
@@ -264,6 +272,9 @@ func TestFirstLook(t *testing.T) {
 		} {
 			for allow, want := range map[bool]error{false: test.end, true: test.halves} {
 				t.Run(fmt.Sprintf("%s behind %d bytes, AllowHalfClose=%t", test.name, size, allow), func(t *testing.T) {
+					if test.fin && test.rst {
+						NeedsMemoryOfFIN(t)
+					}
 					bare, peer := livenesstest.Pair(t, "tcp4")
 					raw, err := bare.(*net.TCPConn).SyscallConn()
 					if err != nil {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,6 +33,28 @@ var RaceBuild = func() bool {
 	return false
 }()
 
+// NeedsProcesses skips a test that starts this program again, where that cannot be
+// done: an emulator interprets it, and a sandbox may forbid it. It is tried once: each
+// attempt forks, which not every emulator survives while others do.
+func NeedsProcesses(t *testing.T) {
+	t.Helper()
+	if err := tryProcess(); err != nil {
+		t.Skip("no process can be started: ", err)
+	}
+}
+
+var tryProcess = sync.OnceValue(func() error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(executable, "-test.list=^$")
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		return err
+	}
+	return nil
+})
+
 // What runs alone, in a process of its own, so that nothing of other tests is
 // taken for what the library leaves behind.
 const aloneVariable = "LIVENESS_TEST_ALONE"
@@ -47,13 +70,12 @@ func alone(t *testing.T) bool {
 	if err != nil {
 		t.Skip(err)
 	}
+	NeedsProcesses(t)
 	t.Parallel()
 	cmd := exec.Command(executable, "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprintf("-test.short=%t", testing.Short()))
 	cmd.Env = append(os.Environ(), aloneVariable+"="+t.Name())
 	out, err := cmd.CombinedOutput()
 	switch {
-	case err != nil && cmd.ProcessState == nil:
-		t.Skip("no process can be started: ", err)
 	case err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) && !bytes.Contains(out, []byte("--- SKIP: "+t.Name())):
 		t.Errorf("%v\n%s", err, out)
 	case testing.Verbose():

@@ -49,6 +49,10 @@ type ending struct {
 	// connection neither.
 	luck func(variant) bool
 
+	// behind says in which variants of TCP the only look may come when the FIN and a
+	// reset are both there.
+	behind func(variant) bool
+
 	// in limits the variants to those that make sense. Nil is all.
 	in func(variant) bool
 }
@@ -65,11 +69,13 @@ var endings = []ending{
 		name:   "close",
 		do:     func(s *scene) { s.wire.Close() },
 		reason: liveness.ErrPeerClosed, half: afterClose,
+		behind: withWriter,
 	},
 	{
 		name:   "close behind unread data",
 		do:     func(s *scene) { s.send(message); s.wire.Close() },
 		reason: liveness.ErrPeerClosed, half: afterClose, unread: message,
+		behind: withWriter,
 	},
 	{
 		name:   "half-close",
@@ -106,7 +112,7 @@ var endings = []ending{
 		name:   "FIN and reset at once",
 		do:     func(s *scene) { s.feed(); s.wire.CloseWrite(); s.reset() },
 		reason: liveness.ErrPeerClosed, half: always(liveness.ErrPeerReset),
-		in: onTCP,
+		behind: onTCP, in: onTCP,
 	},
 	{
 		name:   "killed",
@@ -148,13 +154,13 @@ var endings = []ending{
 		name:   "FIN and reset before Wrap",
 		do:     func(s *scene) { s.finAndReset(message) },
 		reason: liveness.ErrPeerClosed, half: always(liveness.ErrPeerReset), unread: message,
-		early: true, in: onTCP,
+		early: true, behind: onTCP, in: onTCP,
 	},
 	{
 		name:   "FIN and reset behind much unread data before Wrap",
 		do:     func(s *scene) { s.finAndReset(much) },
 		reason: liveness.ErrPeerClosed, half: always(liveness.ErrPeerReset), unread: much,
-		early: true, in: onTCP,
+		early: true, behind: onTCP, in: onTCP,
 	},
 	{
 		name:   "reset behind much unread data before Wrap",
@@ -166,7 +172,7 @@ var endings = []ending{
 		name:   "TLS close",
 		do:     func(s *scene) { s.peer.Close() },
 		reason: liveness.ErrPeerClosed, half: afterClose, hides: true,
-		in: func(v variant) bool { return v.tls },
+		behind: withWriter, in: func(v variant) bool { return v.tls },
 	},
 }
 
@@ -189,6 +195,7 @@ var errLuck = errors.New("a matter of luck")
 
 func noEnd(variant) error                  { return nil }
 func always(err error) func(variant) error { return func(variant) error { return err } }
+func withWriter(v variant) bool            { return v.parked == "writer" }
 func withoutWriter(v variant) bool         { return v.parked != "writer" }
 func onTCP(v variant) bool                 { return strings.HasPrefix(v.network, "tcp") }
 func bareTCP(v variant) bool               { return onTCP(v) && !v.tls }
@@ -261,6 +268,9 @@ func variants(e ending) (list []variant) {
 func (e *ending) play(t *testing.T, v variant) {
 	if !noticed && v.parked != "reader" && (e.unread != nil || e.hides) {
 		t.Skipf("no look on %s sees an end behind unread data", runtime.GOOS)
+	}
+	if onTCP(v) && e.behind != nil && e.behind(v) {
+		liveness.NeedsMemoryOfFIN(t)
 	}
 	bare := v
 	bare.rehearsal = true
@@ -556,6 +566,9 @@ type noEnding struct {
 
 	// subtle says that only the state of TCP tells it from an end.
 	subtle bool
+
+	// secret says that it is our FIN, sent behind the library's back.
+	secret bool
 }
 
 var noEndings = []noEnding{
@@ -631,6 +644,7 @@ var noEndings = []noEnding{
 			s.feed()
 			s.must(s.witness.conn.NetConn().(interface{ CloseWrite() error }).CloseWrite())
 		},
+		secret: true,
 	},
 	{
 		name: "own CloseWrite and CloseRead through NetConn",
@@ -638,7 +652,7 @@ var noEndings = []noEnding{
 			s.must(s.witness.conn.NetConn().(*net.TCPConn).CloseWrite())
 			s.must(s.witness.conn.NetConn().(*net.TCPConn).CloseRead())
 		},
-		in: onTCP, subtle: true,
+		in: onTCP, subtle: true, secret: true,
 	},
 	{
 		name: "CloseRead of the peer",
@@ -655,11 +669,7 @@ var noEndings = []noEnding{
 	{
 		name: "short outage",
 		do: func(s *scene) {
-			mend, err := livenesstest.Cut(s.bare, s.wire)
-			if errors.Is(err, errors.ErrUnsupported) {
-				s.Skip(err)
-			}
-			s.must(err)
+			mend := s.pull(s.bare, s.wire)
 			s.cut = true
 			s.alive(liveness.Connected)
 			s.must(mend())
@@ -764,6 +774,9 @@ var finales = []finale{
 }
 
 func (n *noEnding) play(t *testing.T, v variant, f finale) {
+	if n.secret && onTCP(v) && f.reason == liveness.ErrPeerClosed {
+		liveness.NeedsMemoryOfFIN(t) // the peer's ends the connection, and is not looked for before
+	}
 	s := open(t, v, false)
 	n.do(s)
 	state := n.state
@@ -783,6 +796,17 @@ func (n *noEnding) play(t *testing.T, v variant, f finale) {
 	}
 	s.witness.ended(f.reason, errno)
 	s.end()
+}
+
+// pull pulls the cable at the ends given, where that can be done.
+func (s *scene) pull(ends ...net.Conn) (mend func() error) {
+	s.Helper()
+	mend, err := livenesstest.Cut(ends...)
+	if errors.Is(err, errors.ErrUnsupported) {
+		s.Skip(err)
+	}
+	s.must(err)
+	return mend
 }
 
 func (s *scene) must(err error) {
@@ -1152,6 +1176,7 @@ func listen(t *testing.T, network string) net.Listener {
 // pairWithProcess is livenesstest.Pair, with the peer in a process of its own.
 func pairWithProcess(t *testing.T, network string) (net.Conn, *livenesstest.Process) {
 	t.Helper()
+	liveness.NeedsProcesses(t)
 	l := listen(t, network)
 	process, err := livenesstest.StartProcess(network, l.Addr().String())
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -46,12 +46,19 @@ func (l *line) ping(patience time.Duration) (time.Duration, error) {
 	defer cancel()
 	began := time.Now()
 	err := l.conn.Ping(ctx)
+	if !liveness.HasTCPInfo(l.T) {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			l.Errorf("Ping: %v", err)
+		}
+		liveness.NeedsTCPInfo(l.T)
+	}
 	return time.Since(began), err
 }
 
 // quiet waits until nothing has been heard for a while, so that a Ping has to ask.
 func (l *line) quiet(d time.Duration) {
 	l.Helper()
+	liveness.NeedsTCPInfo(l.T)
 	l.wait("quiet", func(s liveness.Status) bool { return s.Silence >= d })
 }
 
@@ -471,6 +478,7 @@ func testPingOnLossyPath(t *testing.T) {
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, name := range []string{"keep-alive off", "keep-alive 1/1/9", "keep-alive 8/2/3, user timeout 2 s"} {
 			run(name, func(t *testing.T) {
+				liveness.NeedsTCPInfo(t)
 				l := bareLine(t, pingOptions[name], nil)
 				before := readOptions(t, l.bare)
 				stop := make(chan struct{})
@@ -521,6 +529,7 @@ func testPingOnLossyPath(t *testing.T) {
 
 // What a Ping sets for a while is not what the connection has.
 func testPingAndDetectWithin(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
 	const options = "keep-alive 8/2/3"
 	want := bareLine(t, pingOptions[options], nil).conn.Status().DetectWithin
 	l := bareLine(t, pingOptions[options], nil)

@@ -213,6 +213,7 @@ func TestRoutes(t *testing.T) {
 // runInNamespace runs the calling test again, as the root of namespaces of its own.
 func runInNamespace(t *testing.T) {
 	t.Helper()
+	liveness.NeedsProcesses(t) // what the kernel cannot run, unshare would hand to a shell
 	for _, program := range []string{"unshare", "ip"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip(err)

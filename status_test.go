@@ -37,6 +37,9 @@ func TestStatus(t *testing.T) {
 
 func (l *line) waitState(want liveness.State, since time.Time, within time.Duration) {
 	l.Helper()
+	if want == liveness.Stalled || want == liveness.Suspect {
+		liveness.NeedsTCPInfo(l.T)
+	}
 	l.wait(want.String(), func(s liveness.Status) bool { return s.State == want })
 	took := time.Since(since)
 	if slow(l, took, within) {
@@ -150,10 +153,13 @@ func testStates(t *testing.T) {
 // queues asks the kernel itself.
 func (l *line) queues() (in, out int) {
 	l.Helper()
-	l.control(func(fd int) (err error) {
-		if in, err = unix.IoctlGetInt(fd, unix.SIOCINQ); err == nil {
-			out, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	l.control(func(fd int) error {
+		received, err := unix.IoctlGetUint32(fd, unix.SIOCINQ)
+		if err != nil {
+			return err
 		}
+		sent, err := unix.IoctlGetUint32(fd, unix.SIOCOUTQ)
+		in, out = int(received), int(sent)
 		return err
 	})
 	return in, out
@@ -287,6 +293,7 @@ func testQueues(t *testing.T) {
 
 // Silence is the time since anything was heard, data or acknowledgement.
 func testSilence(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
 	l := newLine(t, nil)
 	l.take(100, 0)
 	// It was heard at some time in the exchange.
@@ -396,7 +403,7 @@ func testErrorTexts(t *testing.T) {
 			},
 			"idle": {
 				liveness.Config{ReadIdleTimeout: time.Second},
-				func(l *line) {},
+				(*line).parkUncounted,
 				`: peer idle: nothing received for [12]\.\d s$`,
 			},
 		} {
@@ -479,6 +486,7 @@ func TestStatusSystemCalls(t *testing.T) {
 		return
 	}
 	t.Parallel()
+	liveness.NeedsProcesses(t)
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("system calls cannot be counted: ", err)

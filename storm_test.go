@@ -369,8 +369,11 @@ var stormWays = []stormWay{
 		}
 		l.peer.CloseWrite()
 		l.reset()
-		if l.allow {
+		switch {
+		case l.allow:
 			return []error{liveness.ErrPeerReset}
+		case !liveness.RemembersFIN():
+			return []error{liveness.ErrPeerClosed, liveness.ErrPeerReset} // one look may see both
 		}
 		return []error{liveness.ErrPeerClosed}
 	}},

@@ -1094,6 +1094,7 @@ func TestTrafficDoesNotWakeClock(t *testing.T) {
 	if !kernelCounts {
 		t.Skip("nothing is counted on this system")
 	}
+	NeedsTCPInfo(t)
 	const timeout = time.Minute
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	began := time.Now()

@@ -115,9 +115,9 @@ func (s *session) acknowledged() error {
 		return err
 	}
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		var waiting int
+		var waiting uint32
 		var failed error
-		err := raw.Control(func(fd uintptr) { waiting, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		err := raw.Control(func(fd uintptr) { waiting, failed = unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ) })
 		if err := errors.Join(err, failed); err != nil || waiting == 0 {
 			return err
 		}
