@@ -344,6 +344,11 @@ func open(t *testing.T, v variant, late bool) *scene {
 		s.peer = s.wire
 	}
 	s.conn = s.bare
+	t.Cleanup(func() {
+		if t.Skipped() { // in the middle
+			s.beneath().Close()
+		}
+	})
 	if !v.rehearsal && !late {
 		s.wrap()
 	}

@@ -160,6 +160,7 @@ func TestProcessOutlivesNobody(t *testing.T) {
 		select {}
 	}
 	t.Parallel()
+	needsProcesses(t)
 	listener := listen(t, "tcp4")
 	parent := exec.Command(os.Args[0], "-test.run=^TestProcessOutlivesNobody$")
 	parent.Env = append(os.Environ(), orphanage+"="+listener.Addr().String())
