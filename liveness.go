@@ -102,6 +102,13 @@
 // run while a Read waits, and StallTimeout while a Write does. The README says how each
 // system was tested.
 //
+// Under an emulator whose TCP_INFO is the state alone, such as qemu-user, closes and
+// resets are seen, PeerTimeout is kept by the kernel's keep-alive while nothing is in
+// flight ([Status.DetectWithin] is 0: there is no bound), StallTimeout goes by a Write
+// without progress, ReadIdleTimeout and OnSilence run while a Read waits, and
+// [Conn.Ping] is unsupported. A reset that follows a FIN before anybody looked is told
+// as a reset there.
+//
 // Connections without a socket, such as net.Pipe, show what Read, Write and Close
 // show. They share nothing with others and start nothing, so they work inside a
 // testing/synctest bubble; sockets in a bubble are not supported, by Go either.

@@ -22,7 +22,8 @@ import (
 //
 // Cut needs Linux, and no privileges: it has the socket refuse whatever does not arrive with the highest time to live
 // (IP_MINTTL and IPV6_MINHOPCOUNT 255, and 0 after mend), which nobody sends unless configured so. The error is
-// errors.ErrUnsupported on other systems, on AF_UNIX, which has no cable, and on Multipath TCP, whose subflows are out of reach.
+// errors.ErrUnsupported on other systems and emulators of this one that lack these options, on AF_UNIX, which has no cable, and
+// on Multipath TCP, whose subflows are out of reach.
 func Cut(conns ...net.Conn) (mend func() error, err error) {
 	var cut []net.Conn
 	undo := func() error {
