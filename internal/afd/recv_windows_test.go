@@ -1,4 +1,4 @@
-package afd
+package afd_test
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/go-liveness/liveness/internal/afd"
 )
 
 // Recv waits for nothing, takes what there is, and leaves a Read that waits
@@ -15,7 +17,7 @@ import (
 func TestRecv(t *testing.T) {
 	conn, peer := pair(t)
 	recv := func() (n int, err error) {
-		control(t, conn, func(fd uintptr) { n, err = Recv(fd, make([]byte, 2), 0) })
+		control(t, conn, func(fd uintptr) { n, err = afd.Recv(fd, make([]byte, 2), 0) })
 		return n, err
 	}
 	began := time.Now()
@@ -50,7 +52,7 @@ func TestRecv(t *testing.T) {
 		}
 	}
 	peer.CloseWrite()
-	expect(t, conn, Disconnect)
+	expect(t, conn, afd.Disconnect)
 	for range 2 {
 		if n, err := recv(); n != 0 || err != io.EOF {
 			t.Errorf("after the FIN: %d, %v", n, err)
@@ -58,7 +60,7 @@ func TestRecv(t *testing.T) {
 	}
 	conn, peer = pair(t)
 	peer.Reset()
-	expect(t, conn, Abort)
+	expect(t, conn, afd.Abort)
 	for range 2 {
 		if n, err := recv(); n != 0 || !errors.Is(err, windows.WSAECONNRESET) {
 			t.Errorf("after a reset: %d, %v", n, err)
@@ -95,7 +97,7 @@ func TestRecvRaces(t *testing.T) {
 		for {
 			var n int
 			var err error
-			control(t, conn, func(fd uintptr) { n, err = Recv(fd, buf, 0) })
+			control(t, conn, func(fd uintptr) { n, err = afd.Recv(fd, buf, 0) })
 			count(buf[:n])
 			if err == io.EOF {
 				return
