@@ -102,7 +102,7 @@ func countBelongings() (b belongings) {
 		}
 	}
 	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
+	if err != nil || runtime.GOOS == "windows" { // Wine has the folder of the system beneath
 		b.descriptors = -1
 		return b
 	}

@@ -163,12 +163,20 @@ func (s *storm) newWorker(rng *rand.Rand, dir string, n int) (*stormWorker, erro
 		return nil, err
 	}
 	w.unix, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, fmt.Sprint(n))})
+	if err != nil && runtime.GOOS == "windows" { // has AF_UNIX in some versions
+		if n == 0 {
+			s.t.Logf("without AF_UNIX: %v", err)
+		}
+		w.unix, err = nil, nil
+	}
 	return w, err
 }
 
 func (w *stormWorker) run() {
 	defer w.tcp.Close()
-	defer w.unix.Close()
+	if w.unix != nil {
+		defer w.unix.Close()
+	}
 	for !w.over() {
 		switch n := w.rng.IntN(10); {
 		case n < 3 && len(w.living) < 8:
@@ -201,7 +209,7 @@ func (w *stormWorker) open() {
 	l := &stormLife{storm: w.storm, id: w.ids.Add(1), tellings: make(chan error, 16), allow: w.rng.IntN(3) == 0}
 	var listener net.Listener = w.tcp
 	dialer := net.Dialer{KeepAlive: -1}
-	if w.rng.IntN(4) == 0 {
+	if w.rng.IntN(4) == 0 && w.unix != nil {
 		listener = w.unix
 	} else if runtime.GOOS == "linux" {
 		// All of 127.0.0.0/8 is ours, so the ports do not run out.
@@ -350,6 +358,9 @@ var stormWays = []stormWay{
 		return l.afterFIN(w)
 	}},
 	{"FIN behind data", func(w *stormWorker, l *stormLife) []error {
+		if wine() {
+			return nil // nobody is told until they are read
+		}
 		l.peer.Write(make([]byte, 1+w.rng.IntN(3000)))
 		l.peer.CloseWrite()
 		return l.afterFIN(w)
@@ -394,6 +405,9 @@ var stormWays = []stormWay{
 		return []error{net.ErrClosed, liveness.ErrPeerReset}
 	}},
 	{"our Close with a duplicate", func(w *stormWorker, l *stormLife) []error {
+		if runtime.GOOS == "windows" {
+			return nil // package net makes none there
+		}
 		file, err := l.bare.(interface{ File() (*os.File, error) }).File()
 		if err != nil {
 			l.fail("File: %v", err)
@@ -586,7 +600,8 @@ func (w *stormWorker) company(l *stormLife) (wait func()) {
 			}
 		})
 	}
-	if w.rng.IntN(3) == 0 && !l.isUnix() && !l.allow && l.way != "FIN" {
+	// Under Wine a reset whose errno a Write has taken is a FIN from then on.
+	if w.rng.IntN(3) == 0 && !l.isUnix() && !l.allow && l.way != "FIN" && !wine() {
 		group.Go(func() { // a writer: its error, too, must mislead nobody
 			for {
 				c.SetWriteDeadline(time.Now().Add(stormPatience))
