@@ -299,7 +299,7 @@ func (e *ending) play(t *testing.T, v variant) {
 		if reason := e.reasonIn(v); reason == nil {
 			s.halfClosed()
 		} else {
-			if e.luck != nil && e.luck(v) && !remembersFIN && v.parked == "writer" {
+			if e.luck != nil && e.luck(v) && !liveness.RemembersFIN() && v.parked == "writer" {
 				// The reset may be there before anybody has looked at the FIN.
 				receive(t, s.witness.conn.Done())
 				if errors.Is(s.witness.conn.Err(), liveness.ErrPeerReset) {

@@ -550,7 +550,9 @@ func (w *stormWorker) company(l *stormLife) (wait func()) {
 	if w.rng.IntN(2) == 0 {
 		group.Go(func() { // a reader
 			var from io.Reader = c
-			if l.isUnix() || l.id%2 == 0 {
+			// Under Wine a reset whose errno somebody has taken is a FIN from then on, and an
+			// error of WriteTo may be the other side's.
+			if l.isUnix() || l.id%2 == 0 || wine() {
 				from = struct{ io.Reader }{c} // by Read rather than WriteTo
 			}
 			_, err := io.Copy(io.Discard, from)
@@ -600,8 +602,7 @@ func (w *stormWorker) company(l *stormLife) (wait func()) {
 			}
 		})
 	}
-	// Under Wine a reset whose errno a Write has taken is a FIN from then on.
-	if w.rng.IntN(3) == 0 && !l.isUnix() && !l.allow && l.way != "FIN" && !wine() {
+	if w.rng.IntN(3) == 0 && !l.isUnix() && !l.allow && l.way != "FIN" && !wine() { // for the same reason
 		group.Go(func() { // a writer: its error, too, must mislead nobody
 			for {
 				c.SetWriteDeadline(time.Now().Add(stormPatience))
