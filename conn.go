@@ -232,11 +232,9 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	return n + rest, err
 }
 
-// wantsPieces reports whether a copy to c has to go through Write.
-func (c *Conn) wantsPieces() bool {
-	t := c.timers.Load()
-	return !kernelCounts && t != nil && t.stall > 0
-}
+// wantsPieces reports whether a copy to c has to go through Write: while it waits for
+// its source, there is nothing that the peer could take.
+func (c *Conn) wantsPieces() bool { return c.inPieces(c.timers.Load()) }
 
 // splicable returns r as a *Conn if what it wraps is package net's own, which
 // copies between sockets without user space if it recognises them.

@@ -69,6 +69,47 @@ func TestStallOfWrites(t *testing.T) {
 				t.Errorf("%d, %v", n, err)
 			}
 		})
+		t.Run("a slow source, "+network, func(t *testing.T) {
+			t.Parallel()
+			for name, copied := range map[string]func(*Conn, net.Conn) (int64, error){
+				"ReadFrom": func(c *Conn, source net.Conn) (int64, error) { return c.ReadFrom(source) },
+				"WriteTo": func(c *Conn, source net.Conn) (int64, error) {
+					from, err := Wrap(source, nil)
+					if err != nil {
+						return 0, err
+					}
+					return from.WriteTo(c)
+				},
+			} {
+				conn, peer := livenesstest.Pair(t, network)
+				source, feed := livenesstest.Pair(t, "tcp4")
+				c, err := Wrap(conn, &Config{StallTimeout: timeout})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				done := make(chan error, 1)
+				go func() {
+					_, err := copied(c, source)
+					done <- err
+				}()
+				if _, err := feed.Write(much[:10]); err != nil {
+					t.Error(err)
+				}
+				if _, err := io.ReadFull(peer, make([]byte, 10)); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				select {
+				case <-c.Done():
+					t.Errorf("%s: %v of a peer that has taken all there was", name, c.Err())
+				case <-time.After(3 * timeout):
+				}
+				feed.Close()
+				if err := <-done; err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
 		t.Run("whole Writes, "+network, func(t *testing.T) {
 			t.Parallel()
 			conn, peer := livenesstest.Pair(t, network)
