@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -1743,4 +1744,23 @@ func stopHandler(t *testing.T, version string, body bool, f finale) {
 	}
 	w.Close()
 	receive(t, done)
+}
+
+// TestForEver asks for the longest times that there are, which never pass.
+func TestForEver(t *testing.T) {
+	t.Parallel()
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	c, err := liveness.Wrap(conn, &liveness.Config{StallTimeout: math.MaxInt64, ReadIdleTimeout: math.MaxInt64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	defer c.OnSilence(math.MaxInt64, func() { t.Error("a silence that lasted for ever") })()
+	if _, err := peer.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if !c.Alive() {
+		t.Error(c.Err())
+	}
 }

@@ -348,7 +348,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	c := &Conn{inner: inner, allowHalfClose: cfg.AllowHalfClose}
 	if cfg.PeerTimeout > 0 || cfg.StallTimeout > 0 || cfg.ReadIdleTimeout > 0 {
 		t := c.timersOf()
-		t.peer, t.stall, t.idle = cfg.PeerTimeout, cfg.StallTimeout, cfg.ReadIdleTimeout
+		t.peer, t.stall, t.idle = cfg.PeerTimeout, min(cfg.StallTimeout, maxTimeout), min(cfg.ReadIdleTimeout, maxTimeout)
 		t.least.Store(int64(t.idle))
 	}
 	if f := cfg.OnDisconnect; f != nil {

@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,9 @@ const (
 	minStallTimeout    = 100 * time.Millisecond
 	minReadIdleTimeout = 100 * time.Millisecond
 )
+
+// maxTimeout is never, with room for what is added to it.
+const maxTimeout = math.MaxInt64 / 4
 
 // tickSlack covers the coarseness of the kernel's ages, which are counted in ticks
 // of at most 10 ms, so that no time-out is reported too early.
@@ -439,7 +443,7 @@ func (c *Conn) OnSilence(d time.Duration, f func()) (stop func() bool) {
 		return func() bool { return false }
 	}
 	t := c.timersOf()
-	s := &silence{after: max(d, minReadIdleTimeout), f: f, from: time.Now()}
+	s := &silence{after: min(max(d, minReadIdleTimeout), maxTimeout), f: f, from: time.Now()}
 	c.mu.Lock()
 	if c.end.Load() == nil {
 		c.silences = append(c.silences, s)
