@@ -1764,3 +1764,30 @@ func TestForEver(t *testing.T) {
 		t.Error(c.Err())
 	}
 }
+
+// A byValue is used as a value, and two of them cannot be compared.
+type byValue struct {
+	*net.TCPConn
+	_ []byte
+}
+
+// TestWrapByValue wraps what is no pointer.
+func TestWrapByValue(t *testing.T) {
+	t.Parallel()
+	conn, _ := livenesstest.Pair(t, "tcp4")
+	bare := byValue{TCPConn: conn.(*net.TCPConn)}
+	if err := liveness.Check(bare); err != nil {
+		t.Error(err)
+	}
+	c, err := liveness.Wrap(bare, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := liveness.Wrap(c, nil); err != nil {
+		t.Error(err)
+	}
+	if !c.Alive() {
+		t.Error(c.Err())
+	}
+}

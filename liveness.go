@@ -261,19 +261,19 @@ func beneath(conn net.Conn) net.Conn {
 }
 
 // findRawConn finds the socket at or beneath conn, and the connection that it is
-// the socket of. Both are nil if there is none.
-func findRawConn(conn net.Conn) (syscall.RawConn, net.Conn) {
-	for range maxDepth {
+// the socket of, at which depth. Both are nil if there is none.
+func findRawConn(conn net.Conn) (raw syscall.RawConn, owner net.Conn, depth int) {
+	for depth := range maxDepth {
 		if s, ok := conn.(syscall.Conn); ok {
 			if raw, err := s.SyscallConn(); err == nil {
-				return raw, conn
+				return raw, conn, depth
 			}
 		}
 		if conn = beneath(conn); conn == nil {
 			break
 		}
 	}
-	return nil, nil
+	return nil, nil, 0
 }
 
 // isNil sees a nil pointer in the interface too, which package net would meet
@@ -354,7 +354,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	if f := cfg.OnDisconnect; f != nil {
 		c.calls.add(&call{f: func(err error) { f(c, err) }}) // nobody else has c yet
 	}
-	raw, owner := findRawConn(inner)
+	raw, owner, depth := findRawConn(inner)
 	if raw == nil {
 		return c, c.withoutSocket(cfg)
 	}
@@ -362,7 +362,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	s.raw = raw
 	s.bind()
 	s.watch = newToken(c, owner)
-	c.kernel, c.direct = s, owner == inner
+	c.kernel, c.direct = s, depth == 0
 	if cfg.PeerTimeout > 0 || cfg.KeepAlive.Enable || cfg.StallTimeout > 0 {
 		s.setup = &setup{cfg: cfg}
 	}

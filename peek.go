@@ -358,7 +358,7 @@ func Check(conn net.Conn) error {
 	if isNil(conn) {
 		return errNilConn
 	}
-	raw, owner := findRawConn(conn)
+	raw, owner, _ := findRawConn(conn)
 	if raw == nil {
 		return opError(opWatch, conn, errNoSocket)
 	}
