@@ -27,7 +27,8 @@ var _ interface {
 // received before is still returned, and then an error that wraps the verdict; with
 // PeerTimeout also where it was the kernel's own probes that found the peer lost. Its
 // Timeout method reports false, so that a loop that goes on after the time-outs of
-// its own deadlines ends.
+// its own deadlines ends. Of a wrapped connection that is not package net's own, what
+// was received before is what its Read returns beside an expired deadline.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.record()
 	if c.counted() {
@@ -314,7 +315,8 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 	}
 	switch {
 	case e != nil && e.ours && isDeadline(err):
-		if n == 0 && c.direct {
+		// Another's Read may have changed what the socket gave it, as a cipher does.
+		if n == 0 && c.direct && !c.sock.watch.foreign {
 			switch n, err := c.sock.drain(b); {
 			case n > 0:
 				return n, nil

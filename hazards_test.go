@@ -1791,3 +1791,44 @@ func TestWrapByValue(t *testing.T) {
 		t.Error(c.Err())
 	}
 }
+
+// A cipherConn has a socket, and means something else by its bytes.
+type cipherConn struct{ *net.TCPConn }
+
+func (c *cipherConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	for i := range b[:n] {
+		b[i] ^= 0x55
+	}
+	return n, err
+}
+
+// TestVerdictAboveCipher has bytes left to read that only the wrapped Read can read.
+func TestVerdictAboveCipher(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere a Read has to wait for ErrPeerIdle, and takes them")
+	}
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	c, err := liveness.Wrap(&cipherConn{conn.(*net.TCPConn)}, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := peer.Write([]byte{'x' ^ 0x55}); err != nil {
+		t.Fatal(err)
+	}
+	<-c.Done()
+	for {
+		b := make([]byte, 1)
+		switch n, err := c.Read(b); {
+		case n > 0 && b[0] != 'x':
+			t.Fatalf("Read %q, which is not what the connection would have read", b)
+		case n > 0:
+		case !errors.Is(err, liveness.ErrPeerIdle):
+			t.Fatal(err)
+		default:
+			return
+		}
+	}
+}
