@@ -290,7 +290,7 @@ func (c *Conn) ioFailed(err error) sight {
 // from a verdict of ours. own is err if it is certainly of this connection.
 func (c *Conn) writeFailed(own, err error) error {
 	c.ioFailed(own)
-	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || own != nil && !isDeadline(err) && c.foundLost(e)) {
+	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || errnoIn(own) != nil && c.foundLost(e)) {
 		return c.verdictError("write", e)
 	}
 	return err

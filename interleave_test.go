@@ -759,3 +759,32 @@ func TestReasonOf(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseAfterFoundLost uses a connection whose peer the kernel found lost after it
+// was closed: what fails then is our own doing.
+func TestCloseAfterFoundLost(t *testing.T) {
+	t.Parallel()
+	conn, _ := livenesstest.Pair(t, "tcp4")
+	c, err := Wrap(conn, &Config{PeerTimeout: time.Minute})
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.judge(sight{outcome: aborted, errno: errTimedOut})
+	if err := c.Err(); !errors.Is(err, ErrPeerLost) {
+		t.Fatal(err)
+	}
+	c.Close()
+	b := make([]byte, 1)
+	if _, err := c.Read(b); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Read: %v", err)
+	}
+	if _, err := c.Write(b); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write: %v", err)
+	}
+	if _, err := c.WriteBuffers(&net.Buffers{b}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("WriteBuffers: %v", err)
+	}
+}
