@@ -13,6 +13,10 @@ import (
 func pollNow(fd uintptr) (int16, bool) {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP | unix.POLLPRI}
 	var zero unix.Timespec
-	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
-	return p.Revents, errno == 0
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return p.Revents, errno == 0
+		}
+	}
 }
