@@ -1114,6 +1114,32 @@ func TestWhatCannotBeWatched(t *testing.T) {
 	}
 }
 
+// An unreachable socket is there, but not to be controlled.
+type unreachable struct{ net.Conn }
+
+type unreachableRaw struct{ syscall.RawConn }
+
+func (unreachable) SyscallConn() (syscall.RawConn, error) { return unreachableRaw{}, nil }
+
+func (unreachableRaw) Control(func(uintptr)) error { return errors.ErrUnsupported }
+
+func TestUnreachableSocket(t *testing.T) {
+	t.Parallel()
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	refusedConfigs(t, unreachable{conn})
+	if err := liveness.Check(unreachable{conn}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Check = %v", err)
+	}
+	c := wrap(t, unreachable{conn}, nil)
+	if state := c.Status().State; state != liveness.Unknown {
+		t.Errorf("the state is %v", state)
+	}
+	peer.Close()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF || !errors.Is(c.Err(), liveness.ErrPeerClosed) {
+		t.Errorf("Read: %v; Err() = %v", err, c.Err())
+	}
+}
+
 // refusedConfigs checks what nobody can keep who does not see the socket, and that
 // the connection is still the caller's then.
 func refusedConfigs(t *testing.T, conn net.Conn) {
@@ -1382,6 +1408,19 @@ type scripted struct {
 }
 
 func (l scripted) Accept() (net.Conn, error) { return <-l.conns, nil }
+
+// A listener without an address may be one that makes its connections itself.
+type nowhere struct{ net.Listener }
+
+func (nowhere) Addr() net.Addr { return nil }
+
+func TestListenerWithoutAddress(t *testing.T) {
+	t.Parallel()
+	_, err := liveness.NewListener(nowhere{}, &liveness.Config{PeerTimeout: 1}).Accept()
+	if op := new(net.OpError); !errors.As(err, &op) || op.Op != "accept" {
+		t.Errorf("Accept: %v", err)
+	}
+}
 
 // TestListenerGoesOn accepts connections that cannot be watched, of which nobody
 // shall hear, and one that can.

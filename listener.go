@@ -71,8 +71,11 @@ func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 func (l *Listener) NetListener() net.Listener { return l.inner }
 
 func (l *Listener) opError(err error) error {
-	addr := l.inner.Addr()
-	return &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: err}
+	e := &net.OpError{Op: "accept", Addr: l.inner.Addr(), Err: err}
+	if e.Addr != nil {
+		e.Net = e.Addr.Network()
+	}
+	return e
 }
 
 // temporary marks an error that an accept loop should wait out.

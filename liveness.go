@@ -376,7 +376,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	switch {
 	case seen.outcome == closed:
 		return nil, net.ErrClosed
-	case s.unfit == errNoSocket:
+	case s.unfit == errNoSocket, s.family == familyUnasked: // Control has not come to look
 		c.sock = socket{}
 		c.direct = false
 		return c, c.withoutSocket(cfg)
