@@ -34,7 +34,8 @@ type hub struct {
 
 	clock clock // has a lock of its own, which is taken after mu
 
-	limits atomic.Pointer[limits] // of the socket that was asked last: most have them in common
+	limits   atomic.Pointer[limits] // of the socket that was asked last: most have them in common
+	counters atomic.Int32           // whether TCP_INFO has them: 0 not asked yet, 1 yes, 2 no
 }
 
 var theHub hub

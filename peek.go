@@ -165,22 +165,19 @@ func (s *socket) introduce(fd uintptr) {
 	}
 }
 
-// told remembers whether TCP_INFO has the counters, as of the first connection that was
-// asked: whoever answers for the kernel answers alike for all. 0 is not asked yet, 1 yes,
-// 2 no.
-var told atomic.Int32
-
+// countersTold reports whether TCP_INFO has the counters, as of the first connection
+// that was asked: whoever answers for the kernel answers alike for all.
 func countersTold(fd uintptr) bool {
-	if told.Load() == 0 {
+	if theHub.counters.Load() == 0 {
 		var info tcpinfo.Info
 		switch err := tcpinfo.Get(fd, &info); {
 		case err == nil && info.Full:
-			told.Store(1)
+			theHub.counters.Store(1)
 		case err == nil || errors.Is(err, tcpinfo.ErrShort):
-			told.Store(2)
+			theHub.counters.Store(2)
 		}
 	}
-	return told.Load() != 2
+	return theHub.counters.Load() != 2
 }
 
 // A sampler carries one sample through RawConn.Control, as a glance does a look.
