@@ -231,3 +231,47 @@ func TestResetInAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// TestKernelGivesUpBehindWindow has data in flight when the window closes: what is
+// retransmitted then counts as nothing, and its end must not look like a reset.
+func TestKernelGivesUpBehindWindow(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		conn, peer := livenesstest.Pair(t, "tcp4")
+		c := wrap(t, conn, nil)
+		var err error
+		var info *unix.TCPInfo
+		control := func(f func(fd int)) {
+			raw, err := conn.(*net.TCPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Control(func(fd uintptr) { f(int(fd)) })
+		}
+		control(func(fd int) { err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 1000) })
+		if err != nil {
+			t.Skip(err)
+		}
+		// Small segments may fill the buffer of the peer before they fill its window.
+		if err := peer.NetConn().(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+			t.Fatal(err)
+		}
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		for err == nil {
+			_, err = c.Write(message[:1])
+		}
+		control(func(fd int) { info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO) })
+		if err != nil || info.Unacked == 0 || info.Snd_wnd != 0 {
+			continue
+		}
+		if _, err := livenesstest.Cut(conn); err != nil {
+			t.Fatal(err)
+		}
+		<-c.Done()
+		if !errors.Is(c.Err(), liveness.ErrPeerLost) {
+			t.Errorf("Err() = %v after the kernel gave up", c.Err())
+		}
+		return
+	}
+	t.Skip("no window closed on data in flight")
+}

@@ -212,8 +212,13 @@ func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
 // and tcp_write_timeout in net/ipv4/tcp_timer.c.
 func kernelGaveUp(fd uintptr) bool {
 	var info tcpinfo.Info
-	if tcpinfo.Get(fd, &info) != nil || info.Solicitations() == 0 {
+	if tcpinfo.Get(fd, &info) != nil {
 		return false
+	}
+	if info.Solicitations() == 0 {
+		// What is retransmitted into a closed window is not counted, and is given up
+		// after this long without an answer (tcp_rtx_probe0_timed_out).
+		return info.PeerWindow == 0 && info.Unsent > 0 && info.Silence() >= 2*readLimits(fd).maxRTO
 	}
 	l := readLimits(fd)
 	if l.userTimeout > 0 && info.Silence() >= l.userTimeout {
