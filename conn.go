@@ -110,8 +110,12 @@ const piece = 16 << 10
 
 func (w pieceWriter) Write(b []byte) (n int, err error) {
 	for {
-		m, err := w.inner.Write(b[n:min(n+piece, len(b))])
+		next := b[n:min(n+piece, len(b))]
+		m, err := w.inner.Write(next)
 		n += m
+		if err == nil && m < len(next) {
+			err = io.ErrShortWrite
+		}
 		if err != nil || n == len(b) {
 			return n, err
 		}

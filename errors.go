@@ -107,7 +107,7 @@ func (c *cause) Timeout() bool {
 func (c *cause) Temporary() bool { return false }
 
 var (
-	errNilConn  = errors.New("liveness: nil connection")
+	errNilConn  = &net.OpError{Op: opWatch, Err: errors.New("nil connection")}
 	errWrapped  = errors.New("the connection is wrapped already")
 	errNoStream = fmt.Errorf("not a stream socket: %w", errors.ErrUnsupported)
 	errNoSocket = fmt.Errorf("no socket to look at on %s: %w", runtime.GOOS, errors.ErrUnsupported)

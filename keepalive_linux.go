@@ -18,7 +18,8 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		return nil
 	}
 	opts := make([]sockopt, 0, 5)
-	if limit := s.rtoLimit(fd, cfg.PeerTimeout); limit > 0 {
+	limit := s.rtoLimit(fd, cfg.PeerTimeout)
+	if limit > 0 {
 		opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(limit.Milliseconds())})
 	}
 	field := "PeerTimeout"
@@ -56,6 +57,7 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		}
 	}
 	s.rememberLimits(fd)
+	s.ownRTO = limit
 	return nil
 }
 
@@ -73,6 +75,10 @@ func (s *socket) rtoLimit(fd uintptr, peerTimeout time.Duration) time.Duration {
 		return 0
 	}
 	return limit
+}
+
+func setMaxRTO(fd uintptr, d time.Duration) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(d.Milliseconds()))
 }
 
 func seconds(d time.Duration) int { return int(wholeSeconds(d) / time.Second) }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/livenesstest"
 )
 
 func TestErrnoOfReset(t *testing.T) {

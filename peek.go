@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
@@ -68,6 +69,8 @@ type socket struct {
 	// Set by the first look, which must be over before others begin.
 	family family
 	unfit  error // with familyUnfit: why nothing can be seen here
+
+	ownRTO time.Duration // the TCP_RTO_MAX_MS that tune has set; 0 if none
 
 	// What the kernel does not tell apart everywhere, kept from earlier on. They
 	// only ever go from false to true.

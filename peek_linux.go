@@ -218,7 +218,8 @@ func kernelGaveUp(fd uintptr) bool {
 	if info.Solicitations() == 0 {
 		// What is retransmitted into a closed window is not counted, and is given up
 		// after this long without an answer (tcp_rtx_probe0_timed_out).
-		return info.PeerWindow == 0 && info.Unsent > 0 && info.Silence() >= 2*readLimits(fd).maxRTO
+		return info.PeerWindow == 0 && (info.Unsent > 0 || info.Sent > info.Acked+1) && // the one may be a SYN
+			info.Silence() >= 2*readLimits(fd).maxRTO
 	}
 	l := readLimits(fd)
 	if l.userTimeout > 0 && info.Silence() >= l.userTimeout {

@@ -71,7 +71,8 @@ type Status struct {
 	Probes int
 
 	// DetectWithin is the worst case, from the options that the kernel has, until
-	// a peer that vanishes now is reported; 0 means that there is no bound.
+	// a peer that vanishes now is reported; 0 means that there is no bound. The options
+	// are asked for once: by Wrap, if the Config sets some, or else by the first Status.
 	DetectWithin time.Duration
 }
 
@@ -124,7 +125,7 @@ func suspect(i *tcpinfo.Info) bool {
 	case i.InFlight == 0:
 		return i.Probes >= 2
 	default:
-		return i.Retransmits >= 2 || i.Probes >= 2
+		return i.Retransmits >= 2 || i.Probes >= 2 || unanswered(i)
 	}
 }
 

@@ -40,6 +40,7 @@ type timers struct {
 	lastRead atomic.Int64 // nanoseconds from began to the last byte, or to when the first Read began to wait
 
 	checking sync.Mutex // one check at a time; guards the rest, and is taken before Conn.mu
+	sparing  bool       // see Conn.spare
 	lost     lostQuestion
 	stalled  stallQuestion
 	quiet    quietQuestion
@@ -175,6 +176,7 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 		}
 	}
 	if t.peer > 0 && c.counted() {
+		c.spare(t, &s.info)
 		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow())
 		if lost {
 			c.overrule(ErrPeerLost, errTimedOut, &s, s.info.Silence())
@@ -212,6 +214,23 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 		again(wait)
 	}
 	return next
+}
+
+// spare keeps the kernel from giving up a peer too early whose window has closed on
+// data in flight: it does so once nothing was heard for two TCP_RTO_MAX_MS
+// (tcp_rtx_probe0_timed_out in net/ipv4/tcp_timer.c), and ours is so small that this
+// would take two lost segments. It is raised, to what still lets the verdict come in
+// time, for as long as it matters. lostQuestion looks often enough to see it begin.
+func (c *Conn) spare(t *timers, i *tcpinfo.Info) {
+	own := c.sock.ownRTO
+	if own == 0 || i.Retransmitting() == t.sparing {
+		return
+	}
+	t.sparing = !t.sparing
+	if t.sparing {
+		own = max(own, min(t.peer*5/8, maxRTO))
+	}
+	_ = c.sock.raw.Control(func(fd uintptr) { setMaxRTO(fd, own) })
 }
 
 // sample takes the evidence of the clock, or reports false if the connection has
@@ -278,7 +297,8 @@ func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.
 	missing := timeout - silence
 	switch {
 	case silence < timeout/2:
-		missing = timeout/2 - silence // to see that the kernel asks as soon as it counts
+		// To see in time that the kernel asks, and that it has to be spared.
+		missing = min(timeout/2-silence, l.maxRTO)
 	case q.since.IsZero():
 		missing = max(missing, timeout/8)
 	default:
@@ -295,7 +315,7 @@ func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.
 		q.first, q.count, q.grown = now, i.Solicitations(), time.Time{}
 		return false, time.Second
 	}
-	if q.grown.IsZero() && i.Solicitations() > q.count {
+	if q.grown.IsZero() && (i.Solicitations() > q.count || i.Retransmitting() && now.Add(-i.SinceSent).After(q.first)) {
 		q.grown = now
 	}
 	if q.grown.IsZero() {
@@ -358,6 +378,8 @@ func (q *stallQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time
 	switch wait := q.since.Add(timeout).Sub(now); {
 	case wait > 0:
 		return false, min(wait, pace)
+	case unanswered(i):
+		return false, pace
 	case i.Probes == 0:
 		return true, 0
 	case i.Probes == 1: // perhaps its answer is still on the way
@@ -365,6 +387,12 @@ func (q *stallQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time
 	default: // the host does not answer: whether it is lost is the other question
 		return false, pace
 	}
+}
+
+// unanswered reports whether what is retransmitted into a closed window goes
+// unanswered: longer than until the next retransmission is due.
+func unanswered(i *tcpinfo.Info) bool {
+	return i.Retransmitting() && i.Silence() > i.RTO+answerTime(i)
 }
 
 // windowClosed reports whether data wait because the peer takes none: its window

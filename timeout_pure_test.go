@@ -223,7 +223,7 @@ func (e *otherEnd) info() tcpinfo.Info {
 	age := func(at time.Duration) time.Duration { return e.now.Truncate(tick) - at.Truncate(tick) }
 	return tcpinfo.Info{
 		State: tcpinfo.Open, Full: true,
-		SinceAck: age(e.heard), SinceData: age(e.data), RTT: e.travel, RTO: e.rto(),
+		SinceAck: age(e.heard), SinceData: age(e.data), SinceSent: time.Hour, RTT: e.travel, RTO: e.rto(),
 		Retransmits: e.retransmits, Probes: e.probes, Backoff: e.backoff,
 		InFlight: e.flight, Unsent: int64(e.unsent), Sent: e.sent, Acked: e.acked,
 		PeerWindow: int64(e.window), OurWindow: 1 << 16, PeerMSS: 1460,

@@ -85,6 +85,7 @@ func TestTimers(t *testing.T) {
 		run("OnSilence", testOnSilence)
 		run("ForeignSetDeadline", testForeignSetDeadline)
 		run("FewProbes", testFewProbes)
+		run("WindowClosedInFlight", testWindowClosedInFlight)
 		run("DetectWithin", testDetectWithin)
 	})
 }
@@ -2244,6 +2245,51 @@ func testFewProbes(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	l.lives()
+}
+
+// A window that closes on data in flight is probed by retransmitting these. The
+// kernel's patience with that is two TCP_RTO_MAX_MS, of which the library sets one.
+func testWindowClosedInFlight(t *testing.T) {
+	const timeout = 6 * time.Second
+	sideBySide(t, func(run func(string, func(*testing.T))) {
+		for _, d := range directions {
+			run(string(d), func(t *testing.T) {
+				var l *line
+				for attempt := 0; ; attempt++ {
+					if attempt == 20 {
+						t.Skip("no window closed on data in flight")
+					}
+					conn, peer := livenesstest.Pair(t, "tcp4")
+					// Small segments may fill the buffer of the peer before they fill its window.
+					peer.NetConn().(*net.TCPConn).SetReadBuffer(16 << 10)
+					l = lineOf(t, conn, peer, &liveness.Config{PeerTimeout: timeout})
+					l.conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+					for err := error(nil); err == nil; {
+						_, err = l.conn.Write([]byte("x"))
+					}
+					l.conn.SetWriteDeadline(time.Time{})
+					if info := l.info(); info.Unacked > 0 && info.Snd_wnd == 0 {
+						break
+					}
+					l.conn.Close()
+				}
+				// Into the state in which retransmissions are far apart.
+				time.Sleep(timeout / 2)
+				began := time.Now()
+				mend := l.cut(d)
+				time.Sleep(timeout/2 - 200*time.Millisecond)
+				mend()
+				if lasted := time.Since(began); lasted >= timeout/2 {
+					t.Skipf("the machine was too busy: the outage lasted %v", lasted)
+				}
+				l.wait("answered", func(s liveness.Status) bool { return s.Silence < time.Second })
+				l.lives()
+				since := time.Now()
+				l.cut(d)
+				l.end(liveness.ErrPeerLost, since, timeout/2, windowLoad.within(timeout))
+			})
+		}
+	})
 }
 
 // What is on offer is kept: a peer that vanishes is reported within what

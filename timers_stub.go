@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 )
 
 // kernelCounts says that nothing is asked of the kernel here but how a connection
@@ -40,3 +41,6 @@ func (*probe) send(uintptr, *sample) error { return errNoSocket }
 func (*probe) disarm(uintptr, *sample) {}
 
 func (*probe) restore(uintptr) {}
+
+// Nothing is set that could have to be raised.
+func setMaxRTO(uintptr, time.Duration) {}

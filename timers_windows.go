@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -43,3 +44,6 @@ func (*probe) disarm(uintptr, *sample) {}
 func (*probe) restore(uintptr) {}
 
 var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupported)
+
+// Nothing is set that could have to be raised.
+func setMaxRTO(uintptr, time.Duration) {}

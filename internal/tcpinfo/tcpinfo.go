@@ -66,3 +66,8 @@ func (i *Info) Solicitations() int { return i.Retransmits + i.Probes }
 
 // Silence is the time since anything was heard from the peer's host.
 func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }
+
+// Retransmitting reports whether data were in flight when the peer's window closed.
+// Linux retransmits them then instead of probing the window, and counts neither
+// (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
+func (i *Info) Retransmitting() bool { return i.InFlight > 0 && i.PeerWindow == 0 }
