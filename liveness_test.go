@@ -270,7 +270,7 @@ func variants(e ending) (list []variant) {
 // both policies.
 func (e *ending) play(t *testing.T, v variant) {
 	if v.parked != "reader" && (e.unread != nil || e.hides) {
-		if needsEndsBehindData(t); e.reason == liveness.ErrPeerClosed && e.behind == nil {
+		if needsEndsBehindData(t); e.reason == liveness.ErrPeerClosed && (e.behind == nil || !e.behind(v)) {
 			needsFINBehindData(t)
 		}
 	}
