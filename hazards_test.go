@@ -1848,6 +1848,7 @@ func TestVerdictAboveCipher(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere a Read has to wait for ErrPeerIdle, and takes them")
 	}
+	liveness.NeedsTCPInfo(t) // likewise
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	c, err := liveness.Wrap(&cipherConn{conn.(*net.TCPConn)}, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
 	if err != nil {

@@ -30,8 +30,6 @@ func (*socket) tune(_ uintptr, cfg *Config) error {
 	return badConfig(field, "%w", fmt.Errorf("not built on %s: %w", runtime.GOOS, errors.ErrUnsupported))
 }
 
-func (*socket) unreadAt(uintptr) int { return 0 }
-
 func (*socket) untune(uintptr) {}
 
 func readLimits(uintptr) *limits { return new(limits) }
