@@ -169,7 +169,8 @@ func barChart(p *draw.Painter, theme draw.ColorPalette, title, subtitle string, 
 	var values []float64
 	var labels []string
 	for _, b := range bars {
-		values, labels = append(values, max(b.value, 0)), append(labels, b.name)
+		// The reader's font may be wider than the one that is measured here.
+		values, labels = append(values, max(b.value, 0)), append(labels, b.name+"\u00a0\u00a0")
 	}
 	opt := draw.NewBarChartOptionWithData([][]float64{values})
 	opt.Horizontal = true
