@@ -66,6 +66,7 @@ func ExampleConn_OnSilence() {
 	defer peer.Close()
 	stop := conn.OnSilence(patience, func() { fmt.Fprintln(conn, "PING") })
 	defer stop()
+	go io.Copy(io.Discard, conn) // the answers
 
 	ping := make([]byte, len("PING\n"))
 	io.ReadFull(peer, ping)

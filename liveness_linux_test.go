@@ -270,7 +270,7 @@ func TestKernelGivesUpBehindWindow(t *testing.T) {
 		}
 		<-c.Done()
 		if !errors.Is(c.Err(), liveness.ErrPeerLost) {
-			t.Errorf("Err() = %v after the kernel gave up", c.Err())
+			t.Errorf("Err() = %v after the kernel gave up; %+v", c.Err(), c.Status())
 		}
 		return
 	}

@@ -218,8 +218,8 @@ func kernelGaveUp(fd uintptr) bool {
 	if info.Solicitations() == 0 {
 		// What is retransmitted into a closed window is not counted, and is given up
 		// after this long without an answer (tcp_rtx_probe0_timed_out).
-		return info.PeerWindow == 0 && (info.Unsent > 0 || info.Sent > info.Acked+1) && // the one may be a SYN
-			info.Silence() >= 2*readLimits(fd).maxRTO
+		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
+		return info.PeerWindow == 0 && err == nil && n > 0 && info.Silence() >= 2*readLimits(fd).maxRTO
 	}
 	l := readLimits(fd)
 	if l.userTimeout > 0 && info.Silence() >= l.userTimeout {
@@ -276,7 +276,7 @@ func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
 	case i.InFlight == 0 && i.State == tcpinfo.Open:
 		s.learnSYN(i.Acked - i.Sent)
 		return int(i.Unsent)
-	case i.InFlight == 0:
+	case i.InFlight == 0 && i.State == tcpinfo.CloseWait: // and not at the end, when none is in flight any more
 		return int(i.Unsent)
 	case syn >= 0 && i.Sent >= 0:
 		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
