@@ -170,6 +170,9 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	} else {
 		from = splicable(r)
 	}
+	if from != nil && from.wantsReads() {
+		from, r = nil, readerOnly{r}
+	}
 	if from != nil {
 		from.record()
 		defer from.beginIO().endIO()
@@ -202,7 +205,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 // do so between the wrapped connections.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	to, isConn := w.(*Conn)
-	if splicable(c) == nil || isConn && to.wantsPieces() {
+	if splicable(c) == nil || c.wantsReads() || isConn && to.wantsPieces() {
 		return io.Copy(w, readerOnly{c})
 	}
 	c.record()
@@ -235,6 +238,13 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 		err = to.writeFailed(nil, err)
 	}
 	return n + rest, err
+}
+
+// wantsReads reports whether a copy from c has to go through Read, because a silence is
+// watched for and nothing but Reads tells of one.
+func (c *Conn) wantsReads() bool {
+	t := c.timers.Load()
+	return t != nil && t.least.Load() > 0 && !c.counted()
 }
 
 // wantsPieces reports whether a copy to c has to go through Write: while it waits for

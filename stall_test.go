@@ -152,3 +152,50 @@ func TestStallOfWrites(t *testing.T) {
 		})
 	}
 }
+
+// Nor does it tell what was received: a silence is one of Reads, and copies read.
+func TestSilenceOfCopies(t *testing.T) {
+	t.Parallel()
+	const timeout = 200 * time.Millisecond
+	networks := []string{"unix", "mptcp"}
+	if !kernelCounts {
+		networks = []string{"tcp4", "tcp6"}
+	}
+	for _, network := range networks {
+		for name, read := range map[string]func(c *Conn) error{
+			"WriteTo": func(c *Conn) error {
+				_, err := io.Copy(io.Discard, c)
+				return err
+			},
+			"ReadFrom": func(c *Conn) error {
+				to, _ := livenesstest.Pair(t, "tcp4")
+				_, err := to.(*net.TCPConn).ReadFrom(c)
+				return err
+			},
+			"ReadFrom of a Conn": func(c *Conn) error {
+				bare, _ := livenesstest.Pair(t, "tcp4")
+				to, err := Wrap(bare, nil)
+				if err != nil {
+					return err
+				}
+				_, err = to.ReadFrom(&io.LimitedReader{R: c, N: 1 << 20})
+				return err
+			},
+		} {
+			t.Run(name+" "+network, func(t *testing.T) {
+				t.Parallel()
+				conn, peer := livenesstest.Pair(t, network)
+				c, err := Wrap(conn, &Config{ReadIdleTimeout: timeout})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				peer.Write([]byte("x"))
+				time.AfterFunc(10*time.Second, func() { c.Close() })
+				if err := read(c); !errors.Is(err, ErrPeerIdle) {
+					t.Errorf("%v; want ErrPeerIdle", err)
+				}
+			})
+		}
+	}
+}
