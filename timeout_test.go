@@ -1455,6 +1455,7 @@ func testCloseAfterVerdict(t *testing.T) {
 			// Nothing is wrong with the host: what we wrote is still to arrive.
 			since := time.Now()
 			l := newLine(t, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
+			l.park() // for systems that count nothing
 			l.end(liveness.ErrPeerIdle, since, 200*time.Millisecond, 320*time.Millisecond)
 			l.conn.Close()
 			if _, err := l.peer.Read(make([]byte, 1)); err != io.EOF {
@@ -2232,6 +2233,7 @@ func testForeignSetDeadline(t *testing.T) {
 	l.park()
 	since := time.Now()
 	other := newLine(t, &liveness.Config{ReadIdleTimeout: 300 * time.Millisecond})
+	other.park()
 	time.AfterFunc(2*time.Second, func() { close(held.release) })
 	other.end(liveness.ErrPeerIdle, since, 300*time.Millisecond, idleWithin(300*time.Millisecond))
 	<-held.release
