@@ -142,7 +142,8 @@ type Config struct {
 	// while idle, and 1.25 PeerTimeout + 1 s with data in flight, unsent, or behind a
 	// closed window. Kernels before 6.15 have no TCP_RTO_MAX_MS, and there the latter
 	// is 2 PeerTimeout + 1 s, or PeerTimeout + 4 min behind a window that has been closed
-	// for long, which these kernels probe every two minutes. Data that are written through NetConn are not watched.
+	// for long, which these kernels probe every two minutes. Data that are written
+	// through NetConn are not watched.
 	// See [Status.DetectWithin] for what holds on a connection.
 	//
 	// A TCP_USER_TIMEOUT of the user's is left in place, and may end a connection

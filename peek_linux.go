@@ -132,8 +132,9 @@ func (s *socket) lookStream(events int16, h hint) sight {
 }
 
 // autopsy tells how a TCP connection came to its state CLOSE. The socket may still
-// have its error, and would tell the cause, but part with it. So the cause follows from what TCP_INFO keeps, unless err, which the application was given,
-// brought it along.
+// have its error, and would tell the cause, but part with it. So the cause follows
+// from what TCP_INFO keeps, unless err, which the application was given, brought it
+// along.
 func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 	pending := events&unix.POLLERR != 0
 	fin, known := finArrived(fd)
