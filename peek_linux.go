@@ -246,7 +246,7 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	}
 	out.info = tcpinfo.Info{State: tcpinfo.Open}
 	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
-		out.queued = int(n)
+		out.queued, out.drained = int(n), n == 0
 		if s.family != familyStream { // there it is memory rather than bytes
 			out.unacked = int(n)
 		}

@@ -57,17 +57,57 @@ func TestStallOfWrites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			paused := make(chan time.Duration, 1) // for how long at most
 			go func() {
-				for range time.Tick(timeout / 5) {
-					if _, err := io.CopyN(io.Discard, peer, 256<<10); err != nil {
+				var longest time.Duration
+				defer func() { paused <- longest }()
+				for last, b := time.Now(), make([]byte, 256<<10); ; time.Sleep(timeout / 5) {
+					_, err := io.ReadFull(peer, b)
+					longest = max(longest, time.Since(last))
+					if err != nil {
 						return
 					}
+					last = time.Now()
 				}
 			}()
-			if n, err := c.Write(much); err != nil || n != len(much) {
+			n, err := c.Write(much)
+			c.Close()
+			if p := <-paused; err != nil && p >= timeout/2 {
+				t.Skipf("the machine was too busy: nothing was read for %v", p)
+			}
+			if err != nil || n != len(much) {
 				t.Errorf("%d, %v", n, err)
 			}
+		})
+		t.Run("a Write that is late, "+network, func(t *testing.T) {
+			t.Parallel()
+			if !kernelCounts {
+				t.Skip("the kernel does not tell whether anything waits to be taken")
+			}
+			conn, peer := livenesstest.Pair(t, network)
+			c, err := Wrap(conn, &Config{StallTimeout: timeout})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			raw, err := c.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			written := make(chan error, 1)
+			go func() {
+				written <- raw.Write(func(fd uintptr) bool { return false }) // it does not, and waits until it is woken
+			}()
+			select {
+			case <-c.Done():
+				t.Errorf("%v of a peer that was sent nothing", c.Err())
+			case err := <-written:
+				t.Errorf("a write that waits for nothing returned %v", err)
+			case <-time.After(3 * timeout):
+			}
+			peer.Close()
+			c.Close()
+			<-written
 		})
 		t.Run("a slow source, "+network, func(t *testing.T) {
 			t.Parallel()

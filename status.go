@@ -79,9 +79,10 @@ type Status struct {
 // A sample is the evidence that a connection shows besides how it ended.
 type sample struct {
 	info    tcpinfo.Info
-	unread  int // bytes received that nobody has read
-	unacked int // bytes written and not acknowledged, with those not sent yet
-	queued  int // what goes down as the peer takes data, where the kernel counts nothing better
+	unread  int  // bytes received that nobody has read
+	unacked int  // bytes written and not acknowledged, with those not sent yet
+	queued  int  // what goes down as the peer takes data, where the kernel counts nothing better
+	drained bool // where it does not, it tells at least that the peer has taken all that was written
 
 	// Before and after the kernel was asked: the process may have been suspended there.
 	asked, answered time.Time

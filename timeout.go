@@ -258,8 +258,8 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 		s.info.SinceData = 0 // the Read that waits is about to return, however late it is run
 	}
 	// That nothing is taken is told by a Write that waits while the queue of the
-	// socket stays as it is.
-	if sampled && t.writing.Load() > 0 {
+	// socket stays as it is. If that is empty, it is our Write that is late.
+	if sampled && t.writing.Load() > 0 && !s.drained {
 		s.info.Unsent, s.info.PeerWindow = 1, 0
 		s.info.Acked = t.wrote.Load()<<32 - int64(s.queued)
 	}
@@ -358,12 +358,17 @@ func answerTime(i *tcpinfo.Info) time.Duration { return max(time.Second/4, 2*i.R
 // A stallQuestion asks whether the peer's program takes data, while its host
 // answers. What it takes is what its kernel acknowledges or opens the window for.
 type stallQuestion struct {
-	since time.Time // no progress since; zero while nothing waits to be taken
-	acked int64
+	since  time.Time // no progress since; zero while nothing waits to be taken
+	acked  int64
+	looked time.Time // the last sample
 }
 
 func (q *stallQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.Duration) (stalled bool, wait time.Duration) {
 	pace := timeout / 10
+	if now.Sub(q.looked) > max(timeout/2, minStallTimeout) {
+		jumped = now // a time-out may be shorter than what the clock takes for a jump
+	}
+	defer func() { q.looked = now }()
 	switch {
 	case !i.Outstanding():
 		*q = stallQuestion{}

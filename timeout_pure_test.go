@@ -1497,3 +1497,31 @@ func slowBuild() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
+
+// A clock that comes late for a short time-out, because nothing ran for a while, does
+// not take that while for a stall.
+func TestStalledAfterPause(t *testing.T) {
+	for _, timeout := range []time.Duration{minStallTimeout, time.Second / 2, time.Second, time.Minute} {
+		var q stallQuestion
+		i := tcpinfo.Info{Unsent: 1}
+		now := time.Now()
+		pause := now.Add(timeout * 4 / 10)
+		resumed := pause.Add(max(timeout*7/10, minStallTimeout+1))
+		for {
+			if now.After(pause) && now.Before(resumed) {
+				now = resumed
+			}
+			stalled, wait := q.ask(now, time.Time{}, &i, timeout)
+			if stalled {
+				break
+			}
+			if wait <= 0 || wait > timeout/10 {
+				t.Fatalf("%v: looks again after %v", timeout, wait)
+			}
+			now = now.Add(wait)
+		}
+		if took := now.Sub(resumed); took < timeout || took > timeout+timeout/10 {
+			t.Errorf("%v: stalled %v after a pause", timeout, took)
+		}
+	}
+}
