@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -384,27 +385,27 @@ func testErrorTexts(t *testing.T) {
 			"lost idle": {
 				liveness.Config{PeerTimeout: 4 * time.Second},
 				func(l *line) { l.vanish(idleLoad, bothDeaf) },
-				`: peer lost: nothing heard for [45]\.\d s, 3 keep-alive probes unanswered: connection timed out$`,
+				`: peer lost: nothing heard for \d+\.\d s, 3 keep-alive probes unanswered: connection timed out$`,
 			},
 			"lost in flight": {
 				liveness.Config{PeerTimeout: 4 * time.Second},
 				func(l *line) { l.vanish(flightLoad, bothDeaf) },
-				`: peer lost: nothing heard for [4-6]\.\d s, \d+ retransmissions unanswered, 9 bytes unacknowledged: connection timed out$`,
+				`: peer lost: nothing heard for \d+\.\d s, \d+ retransmissions unanswered, 9 bytes unacknowledged: connection timed out$`,
 			},
 			"lost behind a closed window": {
 				liveness.Config{PeerTimeout: 4 * time.Second},
 				func(l *line) { l.vanish(windowLoad, bothDeaf) },
-				`: peer lost: nothing heard for [4-6]\.\d s, \d+ window probes unanswered, \d+ bytes unacknowledged: connection timed out$`,
+				`: peer lost: nothing heard for \d+\.\d s, \d+ window probes unanswered, \d+ bytes unacknowledged: connection timed out$`,
 			},
 			"stalled": {
 				liveness.Config{StallTimeout: time.Second},
 				func(l *line) { l.fill() },
-				`: peer stalled: nothing taken for [12]\.\d s, (1 window probe unanswered, )?\d+ bytes unacknowledged$`,
+				`: peer stalled: nothing taken for \d+\.\d s, (1 window probe unanswered, )?\d+ bytes unacknowledged$`,
 			},
 			"idle": {
 				liveness.Config{ReadIdleTimeout: time.Second},
 				(*line).parkUncounted,
-				`: peer idle: nothing received for [12]\.\d s$`,
+				`: peer idle: nothing received for \d+\.\d s$`,
 			},
 		} {
 			run(name, func(t *testing.T) {
@@ -415,6 +416,9 @@ func testErrorTexts(t *testing.T) {
 				prefix := fmt.Sprintf("watch tcp %v->%v", l.conn.LocalAddr(), l.conn.RemoteAddr())
 				if !regexp.MustCompile("^" + regexp.QuoteMeta(prefix) + c.want).MatchString(text) {
 					t.Errorf("%q; want %q", text, prefix+c.want)
+				}
+				if heard := fmt.Sprintf("heard for %.1f s", l.conn.Status().Silence.Seconds()); c.cfg.PeerTimeout > 0 && !strings.Contains(text, heard) {
+					t.Errorf("%q; want %q in it", text, heard)
 				}
 				if again := l.conn.Err().Error(); again != text {
 					t.Errorf("%q became %q", text, again)

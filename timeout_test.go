@@ -322,7 +322,7 @@ func (l *line) vanishBy(what load, by func() (mend func())) (since time.Time, me
 	return since, mend
 }
 
-// within is the time in which issue 3 promises ErrPeerLost.
+// within is the time in which Config.PeerTimeout promises ErrPeerLost.
 func (what load) within(timeout time.Duration) time.Duration {
 	if what == idleLoad {
 		return timeout + timeout/20 + 2*time.Second
@@ -732,6 +732,9 @@ func testLostByLateWrite(t *testing.T) {
 					l.cut(bothDeaf)
 					time.Sleep(time.Until(since.Add(timeout - early)))
 					if _, err := l.conn.Write([]byte("x")); err != nil {
+						if late := time.Since(since); late > timeout-early/2 {
+							t.Skipf("the machine was too busy: it wrote after %v", late)
+						}
 						t.Fatal(err)
 					}
 					status := l.end(liveness.ErrPeerLost, since, timeout/2, flightLoad.within(timeout))
