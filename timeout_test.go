@@ -2124,10 +2124,10 @@ func testOnSilence(t *testing.T) {
 				time.Sleep(500 * time.Millisecond) // through several silences
 				running.Add(-1)
 			})
-			for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(150 * time.Millisecond) {
+			for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(250 * time.Millisecond) {
 				l.peer.Write([]byte("x"))
 			}
-			if most.Load() != 1 {
+			if most.Load() > 1 {
 				t.Errorf("%d at a time", most.Load())
 			}
 			if n := calls.Load(); n < 2 || n > 5 {
