@@ -442,7 +442,8 @@ func ExampleConfig_allowHalfClose() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s: %v\n", answer, errors.Is(conn.Err(), liveness.ErrPeerClosed)) // both sides have finished
+	<-conn.Done() // both sides have finished
+	fmt.Printf("%s: %v\n", answer, errors.Is(conn.Err(), liveness.ErrPeerClosed))
 	// Output:
 	// a question: half-closed, alive: true
 	// an answer: true

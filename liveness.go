@@ -102,12 +102,14 @@
 // run while a Read waits, and StallTimeout while a Write does. The README says how each
 // system was tested.
 //
-// Under an emulator whose TCP_INFO is the state alone, such as qemu-user, closes and
-// resets are seen, PeerTimeout is kept by the kernel's keep-alive while nothing is in
-// flight ([Status.DetectWithin] is 0: there is no bound), StallTimeout goes by a Write
-// without progress, ReadIdleTimeout and OnSilence run while a Read waits, and
+// Under an emulator whose TCP_INFO is the state alone, such as qemu-user, and in gVisor,
+// closes and resets are seen, PeerTimeout is kept by the kernel's keep-alive while
+// nothing is in flight ([Status.DetectWithin] is 0: there is no bound), StallTimeout goes
+// by a Write without progress, ReadIdleTimeout and OnSilence run while a Read waits, and
 // [Conn.Ping] is unsupported. A reset that follows a FIN before anybody looked is told
-// as a reset there.
+// as a reset under qemu-user. In gVisor the sweep looks, a look at a TCP connection that
+// is over takes the pending error, which Read of the Conn then returns in its place, and
+// a reset of an AF_UNIX connection is a close unless a Read meets it.
 //
 // Connections without a socket, such as net.Pipe, show what Read, Write and Close
 // show. They share nothing with others and start nothing, so they work inside a

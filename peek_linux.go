@@ -62,6 +62,10 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 		state, _ = tcpinfo.GetState(fd)
 	}
 	switch {
+	case state == tcpinfo.Closed && s.watch != nil && s.short.Load() && events&unix.POLLPRI != 0:
+		// gVisor has poll say everything of a closed socket, so that POLLERR is no news,
+		// and TCP_INFO no more than that it is. What we take, Conn.Read hands on.
+		return s.ended(h, s.takeError(fd), true)
 	case state == tcpinfo.Closed:
 		return s.autopsy(fd, events, h.err)
 	case state != tcpinfo.Unknown:
@@ -204,6 +208,23 @@ func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
 		return false, nil
 	default:
 		return request.inq > request.recvSkipHint, nil
+	}
+}
+
+// takeError takes the socket's error from it, if it says how the connection ended. A
+// RST after a FIN is EPIPE (tcp_reset in net/ipv4/tcp_input.c).
+func (s *socket) takeError(fd uintptr) error {
+	n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	switch errno := unix.Errno(n); {
+	case err != nil:
+		return nil
+	case errno == unix.EPIPE:
+		s.finSeen.Store(true)
+		return errReset
+	case errno == errReset || isLost(errno):
+		return errno
+	default: // such as what our own shutdown leaves
+		return nil
 	}
 }
 

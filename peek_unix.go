@@ -58,7 +58,8 @@ func (s *socket) ended(h hint, errno error, gone bool) sight {
 		return sight{outcome: finSeen}
 	case s.writeShut.Load() || s.family == familyStream:
 		return sight{outcome: finished}
-	case s.deferToIO(h):
+	case !(gone && h.err == io.EOF) && s.deferToIO(h):
+		// That end of file has to be an errno at once, or it would read as complete.
 		return sight{outcome: open}
 	default:
 		// We have sent no FIN, so it was not by two of them. Somebody took the errno.

@@ -38,6 +38,9 @@ func setMinTTL(fd, ttl int) error {
 			err = nil
 		}
 	}
+	if err == nil { // what poses as Linux may take any option without a word, and do nothing
+		_, err = unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MINTTL)
+	}
 	if err == unix.ENOPROTOOPT { // every Linux has it, emulators do not
 		return fmt.Errorf("%w: %w", errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
 	}

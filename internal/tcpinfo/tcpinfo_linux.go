@@ -56,21 +56,27 @@ func headState(head []uint8, n uint32) State {
 	}
 }
 
-// Get fills info. The length that comes back decides what it holds: an older
-// kernel knows fewer fields, an emulator may know only the state.
+// Get fills info. The length that comes back decides what it holds: an older kernel
+// knows fewer fields, what poses as Linux may know only the state.
 func Get(fd uintptr, info *Info) error {
 	var raw unix.TCPInfo
 	n, err := getsockopt(fd, unsafe.Pointer(&raw), unix.SizeofTCPInfo)
 	if err != nil {
 		return err
 	}
-	head := (*[4]uint8)(unsafe.Pointer(&raw))
+	return info.fill(&raw, n)
+}
+
+// fill takes over what the first n bytes of raw tell.
+func (info *Info) fill(raw *unix.TCPInfo, n uint32) error {
+	head := (*[4]uint8)(unsafe.Pointer(raw))
 	*info = Info{State: headState(head[:], n), Sent: -1, PeerWindow: -1, OurWindow: -1}
 	if info.State == Unknown {
 		return ErrShort
 	}
-	// Linux 2.6.12 already had the fields up to here.
-	if n < uint32(unsafe.Offsetof(raw.Total_retrans)) {
+	// Linux 2.6.12 already had the fields up to here, and every connection has a largest
+	// segment. gVisor gives the whole struct, with next to nothing in it but the state.
+	if n < uint32(unsafe.Offsetof(raw.Total_retrans)) || raw.Snd_mss == 0 {
 		return nil
 	}
 	info.Full = true

@@ -358,3 +358,19 @@ func TestIntAnswers(t *testing.T) {
 		t.Errorf("nothing: %v", got)
 	}
 }
+
+// What poses as Linux may give the whole struct with nothing in it.
+func TestZeros(t *testing.T) {
+	for name, c := range map[string]struct {
+		raw  unix.TCPInfo
+		full bool
+	}{
+		"a connection": {unix.TCPInfo{State: 1, Rto: 200000, Snd_mss: 536}, true},
+		"gVisor":       {unix.TCPInfo{State: 1, Rto: 200000, Snd_cwnd: 10}, false},
+	} {
+		var info Info
+		if err := info.fill(&c.raw, unix.SizeofTCPInfo); err != nil || info.State != Open || info.Full != c.full {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+}
