@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -189,6 +190,59 @@ func TestStallOfWrites(t *testing.T) {
 			}
 			c.Close()
 			writers.Wait()
+		})
+	}
+}
+
+// A loop of Reads with deadlines of its own waits as a single Read does, and the time
+// that it spends elsewhere does not count.
+func TestSilenceOfDeadlines(t *testing.T) {
+	t.Parallel()
+	const timeout = 500 * time.Millisecond
+	networks := []string{"unix", "mptcp"}
+	if !kernelCounts {
+		networks = []string{"tcp4", "tcp6"}
+	}
+	for _, network := range networks {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			conn, _ := livenesstest.Pair(t, network)
+			c, err := Wrap(conn, &Config{ReadIdleTimeout: timeout})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			waited, longest := time.Duration(0), time.Duration(0)
+			read := func() error {
+				began := time.Now()
+				c.SetReadDeadline(began.Add(timeout / 20))
+				_, err := c.Read(make([]byte, 1))
+				waited += time.Since(began)
+				longest = max(longest, time.Since(began))
+				return err
+			}
+			for range 3 {
+				if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatal(err)
+				}
+				time.Sleep(timeout * 3 / 5)
+			}
+			if err := c.Err(); err != nil {
+				t.Fatalf("%v when Reads had waited for %v of %v", err, waited, timeout)
+			}
+			for began := time.Now(); ; {
+				err := read()
+				if errors.Is(err, ErrPeerIdle) {
+					break
+				}
+				if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) > 10*time.Second {
+					t.Fatalf("%v after %v of Reads", err, waited)
+				}
+			}
+			// A Read that began before may have been cut short by the verdict.
+			if waited < timeout-longest {
+				t.Errorf("ended when Reads had waited for %v of %v", waited, timeout)
+			}
 		})
 	}
 }

@@ -34,10 +34,11 @@ type timers struct {
 	wrote   atomic.Int64 // writes that have, and pieces of others
 	pieces  sync.Mutex   // held by a Write in pieces; not while checking
 
-	// Without counters of the kernel, Read tells what was received; see Conn.Read.
-	began    time.Time    // constant
+	// Without counters of the kernel, Reads tell what was received; see Conn.Read.
 	least    atomic.Int64 // nanoseconds of the shortest silence that somebody asked for
-	lastRead atomic.Int64 // nanoseconds from began to the last byte, or to when the first Read began to wait
+	reads    sync.Mutex   // guards the next two, and Conn.reading with them; nothing else is taken while it is held
+	lastRead time.Time    // when the last byte came, later by as long as nobody was in a Read since
+	readsAt  time.Time    // when a Read last began or ended
 
 	checking sync.Mutex // one check at a time; guards the rest, and is taken before Conn.mu
 	sparing  bool       // see Conn.spare
@@ -59,8 +60,9 @@ func (c *Conn) timersOf() *timers {
 	if t := c.timers.Load(); t != nil {
 		return t
 	}
-	t := &timers{began: time.Now()}
-	t.quiet.from = t.began
+	now := time.Now()
+	t := &timers{lastRead: now, readsAt: now}
+	t.quiet.from = now
 	c.timers.CompareAndSwap(nil, t)
 	return c.timers.Load()
 }
@@ -126,24 +128,49 @@ func (t *timers) pace() time.Duration {
 	return p
 }
 
-// beginRead and endRead go around a Read where the kernel counts nothing: the
-// clock then runs while a Read waits. OnSilence may be called meanwhile, and be the
-// first to want it.
+// beginRead and endRead go around a Read where the kernel counts nothing: the clock
+// runs while a Read waits, and stands still between two of them. OnSilence may be
+// called meanwhile, and be the first to want it.
 func (c *Conn) beginRead() {
+	t := c.timers.Load()
+	if t == nil {
+		c.reading.Add(1)
+		return
+	}
+	t.reads.Lock()
 	first := c.reading.Add(1) == 1
-	if t := c.timers.Load(); t != nil && first {
-		t.lastRead.Store(int64(time.Since(t.began)))
-		if least := t.least.Load(); least > 0 {
-			c.wake(t, time.Now().Add(time.Duration(least)))
-		}
+	if first {
+		now := time.Now()
+		t.lastRead = t.lastRead.Add(now.Sub(t.readsAt))
+		t.readsAt = now
+	}
+	last := t.lastRead
+	t.reads.Unlock()
+	if least := t.least.Load(); first && least > 0 {
+		c.wake(t, last.Add(time.Duration(least)+tickSlack))
 	}
 }
 
 func (c *Conn) endRead(n int) {
-	if t := c.timers.Load(); t != nil && n > 0 {
-		t.lastRead.Store(int64(time.Since(t.began)))
+	t := c.timers.Load()
+	if t == nil {
+		c.reading.Add(-1)
+		return
+	}
+	t.reads.Lock()
+	t.readsAt = time.Now()
+	if n > 0 {
+		t.lastRead = t.readsAt
 	}
 	c.reading.Add(-1)
+	t.reads.Unlock()
+}
+
+// heardOf is the silence as Reads tell it, unless nobody is in one.
+func (c *Conn) heardOf(t *timers) (silence time.Duration, deaf bool) {
+	t.reads.Lock()
+	defer t.reads.Unlock()
+	return time.Since(t.lastRead), c.reading.Load() == 0
 }
 
 // check asks the clock's questions, and the kernel for the answers. It returns
@@ -252,8 +279,7 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// What was received is told by Reads, and nothing while nobody is in one.
-	s.info.SinceData = time.Since(t.began) - time.Duration(t.lastRead.Load())
-	s.deaf = c.reading.Load() == 0
+	s.info.SinceData, s.deaf = c.heardOf(t)
 	if s.unread > 0 {
 		s.info.SinceData = 0 // the Read that waits is about to return, however late it is run
 	}

@@ -1571,6 +1571,7 @@ func testStalled(t *testing.T) {
 			const timeout = time.Second
 			conn, process := processPair(t)
 			l := lineOf(t, conn, nil, &liveness.Config{StallTimeout: time.Second, PeerTimeout: 4 * time.Second, ReadIdleTimeout: timeout})
+			l.parkUncounted()
 			if err := process.Send(10); err != nil {
 				t.Fatal(err)
 			}
