@@ -177,7 +177,8 @@ type Config struct {
 	// Bytes received count, from Wrap or the last of them on, whoever reads them. The
 	// clock stands still while our own receive buffer is full, and stops with the
 	// peer's FIN. Keep-alive answers do not count. Where the kernel does not tell when
-	// bytes came (anywhere but on TCP on Linux), the clock runs while a Read waits.
+	// bytes came (anywhere but on TCP on Linux), the clock runs while a Read waits, and
+	// stands still between two of them.
 	ReadIdleTimeout time.Duration
 
 	// AllowHalfClose says that the peer's FIN alone is not the end: it may have

@@ -859,7 +859,7 @@ func TestReadIdleOfPipe(t *testing.T) {
 	}
 }
 
-// The user's deadlines are no end there either.
+// The user's deadlines are no end there either, and no answer of the peer.
 func TestDeadlineOfPipe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner, peer := net.Pipe()
@@ -869,12 +869,18 @@ func TestDeadlineOfPipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		for range 100 {
+		for range 60 {
 			began := time.Now()
 			c.SetReadDeadline(began.Add(time.Second))
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
 				t.Fatalf("after %v: %v; %v", time.Since(began), err, c.Err())
 			}
+			time.Sleep(time.Second) // which does not count
+		}
+		c.SetReadDeadline(time.Time{})
+		began := time.Now()
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrPeerIdle) || time.Since(began) != tickSlack {
+			t.Fatalf("after %v: %v; %v", time.Since(began), err, c.Err())
 		}
 	})
 }
