@@ -64,11 +64,11 @@ func Get(fd uintptr, info *Info) error {
 	if err != nil {
 		return err
 	}
-	return info.fill(&raw, n)
+	return fill(info, &raw, n)
 }
 
-// fill takes over what the first n bytes of raw tell.
-func (info *Info) fill(raw *unix.TCPInfo, n uint32) error {
+// fill takes over into info what the first n bytes of raw tell.
+func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 	head := (*[4]uint8)(unsafe.Pointer(raw))
 	*info = Info{State: headState(head[:], n), Sent: -1, PeerWindow: -1, OurWindow: -1}
 	if info.State == Unknown {

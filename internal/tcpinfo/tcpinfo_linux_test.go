@@ -369,7 +369,7 @@ func TestZeros(t *testing.T) {
 		"gVisor":       {unix.TCPInfo{State: 1, Rto: 200000, Snd_cwnd: 10}, false},
 	} {
 		var info Info
-		if err := info.fill(&c.raw, unix.SizeofTCPInfo); err != nil || info.State != Open || info.Full != c.full {
+		if err := fill(&info, &c.raw, unix.SizeofTCPInfo); err != nil || info.State != Open || info.Full != c.full {
 			t.Errorf("%s: %+v, %v", name, info, err)
 		}
 	}
