@@ -74,18 +74,22 @@ func (k *clock) tick() {
 		return
 	}
 	k.running = true
-	for now := time.Now(); len(k.due) > 0 && !k.due[0].due.After(now); now = time.Now() {
+	for now := time.Now(); len(k.due) > 0 && !k.due[0].due.After(now); {
 		t := heap.Pop(&k.due).(*token)
 		if now.Sub(t.due) > late {
 			k.jumped = now
 		}
 		jumped := k.jumped
 		k.mu.Unlock()
-		next := t.check(jumped)
+		next := t.check(now, jumped)
 		if !next.IsZero() {
 			k.wake(t, next)
 		}
 		k.mu.Lock()
+		before := now
+		if now = time.Now(); now.Sub(before) > late {
+			k.jumped = now
+		}
 	}
 	k.running = false
 	k.set()

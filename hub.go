@@ -271,18 +271,18 @@ func (t *token) record() {
 }
 
 // check is called by the clock, and returns when to call again.
-func (t *token) check(jumped time.Time) (next time.Time) {
+func (t *token) check(at, jumped time.Time) (next time.Time) {
 	c := t.conn.Value()
 	switch {
 	case c == nil || c.end.Load() != nil:
 	case t.foreign:
 		go func() {
-			if next := c.check(jumped); !next.IsZero() {
+			if next := c.check(at, jumped); !next.IsZero() {
 				c.wake(c.timersOf(), next)
 			}
 		}()
 	default:
-		return c.check(jumped)
+		return c.check(at, jumped)
 	}
 	return next
 }

@@ -394,7 +394,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 		s.sample(new(sample)) // to tell our FIN from a RST later on; see socket.sentFIN
 	}
 	if t := c.timers.Load(); t != nil {
-		if next := c.check(time.Time{}); !next.IsZero() {
+		if next := c.check(time.Now(), time.Time{}); !next.IsZero() {
 			c.wake(t, next)
 		}
 	}

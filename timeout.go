@@ -174,9 +174,9 @@ func (c *Conn) heardOf(t *timers) (silence time.Duration, deaf bool) {
 }
 
 // check asks the clock's questions, and the kernel for the answers. It returns
-// when to ask again, or zero if nothing is left to ask. jumped is when the clock
-// last came much too late.
-func (c *Conn) check(jumped time.Time) (next time.Time) {
+// when to ask again, or zero if nothing is left to ask. at is when it was called, and
+// jumped when the clock last came much too late.
+func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 	t := c.timers.Load()
 	if t == nil || c.end.Load() != nil {
 		return next
@@ -188,6 +188,9 @@ func (c *Conn) check(jumped time.Time) (next time.Time) {
 	if !c.sample(t, &s) {
 		c.look(hint{})
 		return next
+	}
+	if s.answered.Sub(at) > late {
+		jumped = s.answered // it was on the way to the kernel that we stood still
 	}
 	now := s.asked
 	again := func(wait time.Duration) {

@@ -1129,7 +1129,7 @@ func TestTrafficDoesNotWakeClock(t *testing.T) {
 		t.Error("traffic has moved it")
 	}
 	began = time.Now()
-	next := c.check(time.Time{})
+	next := c.check(time.Now(), time.Time{})
 	if wait := next.Sub(began); wait < timeout-time.Second || wait > timeout+time.Since(began)+time.Second {
 		t.Errorf("due again after %v", wait)
 	}
@@ -1142,7 +1142,7 @@ func TestTrafficDoesNotWakeClock(t *testing.T) {
 		const n = 100
 		began := time.Now()
 		for range n {
-			c.check(time.Time{})
+			c.check(time.Now(), time.Time{})
 		}
 		each = min(each, time.Since(began)/n)
 	}
@@ -1527,6 +1527,33 @@ func TestStalledAfterPause(t *testing.T) {
 		}
 		if took := now.Sub(resumed); took < timeout || took > timeout+timeout/10 {
 			t.Errorf("%v: stalled %v after a pause", timeout, took)
+		}
+	}
+}
+
+// A process that is stopped after the clock has come, and before the kernel is asked,
+// has the kernel's ages grow meanwhile: they say nothing of the peer.
+func TestStoppedWhileChecking(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	for _, stopped := range []bool{true, false} {
+		inner, peer := net.Pipe()
+		defer peer.Close()
+		c, err := Wrap(inner, &Config{ReadIdleTimeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.reading.Store(1) // as if somebody read, and nobody had woken the clock
+		own := c.ownClockOf(c.timersOf())
+		own.remove(&own.token)
+		time.Sleep(2 * timeout)
+		at := time.Now()
+		if stopped {
+			at = at.Add(-late - time.Millisecond)
+		}
+		next := c.check(at, time.Time{})
+		if err := c.Err(); stopped != (err == nil) || stopped == next.IsZero() {
+			t.Errorf("stopped: %t; the verdict is %v, the next check at %v", stopped, err, next)
 		}
 	}
 }
