@@ -1534,6 +1534,7 @@ func TestStalledAfterPause(t *testing.T) {
 // A process that is stopped after the clock has come, and before the kernel is asked,
 // has the kernel's ages grow meanwhile: they say nothing of the peer.
 func TestStoppedWhileChecking(t *testing.T) {
+	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	for _, stopped := range []bool{true, false} {
 		inner, peer := net.Pipe()
