@@ -166,11 +166,11 @@ func (c *Conn) endRead(n int) {
 	t.reads.Unlock()
 }
 
-// heardOf is the silence as Reads tell it, unless nobody is in one.
-func (c *Conn) heardOf(t *timers) (silence time.Duration, deaf bool) {
+// heardOf is the silence up to now as Reads tell it, unless nobody is in one.
+func (c *Conn) heardOf(t *timers, now time.Time) (silence time.Duration, deaf bool) {
 	t.reads.Lock()
 	defer t.reads.Unlock()
-	return time.Since(t.lastRead), c.reading.Load() == 0
+	return max(0, now.Sub(t.lastRead)), c.reading.Load() == 0
 }
 
 // check asks the clock's questions, and the kernel for the answers. It returns
@@ -282,7 +282,7 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// What was received is told by Reads, and nothing while nobody is in one.
-	s.info.SinceData, s.deaf = c.heardOf(t)
+	s.info.SinceData, s.deaf = c.heardOf(t, asked) // a process that stops from here on adds nothing
 	if s.unread > 0 {
 		s.info.SinceData = 0 // the Read that waits is about to return, however late it is run
 	}
