@@ -73,6 +73,9 @@ func (c *Conn) endIO() {
 // Write writes to the wrapped connection and returns what that one returns, or,
 // after a verdict of the library's own, an error that wraps it; see Read.
 func (c *Conn) Write(b []byte) (int, error) {
+	if err := c.refused(); err != nil {
+		return 0, err
+	}
 	if io := c.beginIO(); io != nil {
 		defer io.endIO()
 	}
@@ -128,6 +131,9 @@ func (w pieceWriter) Write(b []byte) (n int, err error) {
 // cannot reach through a wrapper, and makes one Write for each buffer. Errors are
 // those of Write.
 func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
+	if err := c.refused(); err != nil {
+		return 0, err
+	}
 	defer c.beginIO().endIO()
 	t := c.beginWrite()
 	var n int64
@@ -150,6 +156,9 @@ func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 // sendfile and splice where it has them; r may be a *Conn itself, or one in an
 // *io.LimitedReader.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	if err := c.refused(); err != nil {
+		return 0, err
+	}
 	to, ok := c.inner.(io.ReaderFrom)
 	if !ok && splicable(c) == nil || c.wantsPieces() {
 		return io.Copy(writerOnly{c}, r)
@@ -222,6 +231,9 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	var err error
 	if from, ok := c.inner.(io.WriterTo); ok {
 		if isConn {
+			if err := to.refused(); err != nil {
+				return 0, err
+			}
 			defer to.beginIO().endIO()
 			defer to.endWrite(to.beginWrite())
 		}
@@ -379,6 +391,15 @@ type interrupted struct{ cause }
 
 func (*interrupted) Timeout() bool { return false }
 
+// refused is the error of a write that begins after a verdict of ours: the deadline
+// that would end it is set a moment after the verdict is told.
+func (c *Conn) refused() error {
+	if e := c.end.Load(); e != nil && e.ours && !e.closing.Load() {
+		return c.verdictError("write", e)
+	}
+	return nil
+}
+
 // interrupt ends the Reads and Writes that wait, and those to come. The methods of
 // a foreign connection may block, and nobody here may wait for them.
 func (c *Conn) interrupt() {
@@ -419,6 +440,7 @@ func (c *Conn) Close() error {
 	if e.ours && e.cause.reason != ErrPeerIdle && c.sock.raw != nil {
 		c.sock.abortOnClose()
 	}
+	e.closing.Store(true) // from here on, writes return what the wrapped connection returns
 	if c.sock.watch != nil {
 		theHub.unwatch(&c.sock)
 	}

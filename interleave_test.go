@@ -517,6 +517,9 @@ func (e *episode) read() {
 }
 
 func (e *episode) write() {
+	if e.overruled {
+		e.sock.result = fakeError("write", os.ErrDeadlineExceeded) // which need not be asked for
+	}
 	_, err := e.conn.Write(make([]byte, 1))
 	e.judge(false, e.sock.result, err)
 }

@@ -336,6 +336,8 @@ type ending struct {
 	cutOff error  // the errno, if no FIN of the peer was seen: an end of file would be a lie
 	ours   bool   // the library's own verdict: to the kernel, the connection is still there
 
+	closing atomic.Bool // Close was called after it
+
 	// contexts is held from before the end is seen until the contexts are cancelled.
 	// A Read waits for it before it returns an end of file: net/http, which then
 	// cancels its own contexts and gives no reason, must not be the first.

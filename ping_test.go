@@ -172,8 +172,8 @@ func (l *line) exchange0() {
 // heardBefore reports whether the last sign of life is from after then, as far as
 // the kernel's clock can tell.
 func (l *line) heardBefore(then time.Time) bool {
-	silence := l.conn.Status().Silence
-	return silence+2*tickOf < time.Since(then)
+	ago := time.Since(then) // first, or what passes between the two counts as heard
+	return l.conn.Status().Silence+2*tickOf < ago
 }
 
 // restored waits until the options are as they were: that is done by the clock,

@@ -84,6 +84,7 @@ func TestTimers(t *testing.T) {
 		run("HungPrograms", testHungPrograms)
 		run("OnSilence", testOnSilence)
 		run("ForeignSetDeadline", testForeignSetDeadline)
+		run("WriteBeforeInterrupt", testWriteBeforeInterrupt)
 		run("FewProbes", testFewProbes)
 		run("WindowClosedInFlight", testWindowClosedInFlight)
 		run("DetectWithin", testDetectWithin)
@@ -2257,6 +2258,34 @@ func testForeignSetDeadline(t *testing.T) {
 	<-held.release
 	l.waitEnd()
 	l.released("read", l.reader, liveness.ErrPeerIdle)
+}
+
+// A write that begins after a verdict fails, also if it comes before the deadline that
+// ends those which wait.
+func testWriteBeforeInterrupt(t *testing.T) {
+	bare, peer := livenesstest.Pair(t, "tcp4")
+	held := &heldConn{bare, bare.(*net.TCPConn), make(chan struct{})}
+	l := lineOf(t, held, peer, &liveness.Config{ReadIdleTimeout: 100 * time.Millisecond})
+	l.waitEnd()
+	writes := map[string]func() (int64, error){
+		"Write":        func() (int64, error) { n, err := l.conn.Write([]byte("x")); return int64(n), err },
+		"WriteBuffers": func() (int64, error) { return l.conn.WriteBuffers(&net.Buffers{[]byte("x")}) },
+		"ReadFrom":     func() (int64, error) { return l.conn.ReadFrom(strings.NewReader("x")) },
+	}
+	for name, write := range writes {
+		n, err := write()
+		l.verdictError("write", err, liveness.ErrPeerIdle)
+		if n != 0 {
+			t.Errorf("%s wrote %d bytes", name, n)
+		}
+	}
+	close(held.release)
+	l.conn.Close()
+	for name, write := range writes {
+		if _, err := write(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s after Close: %v", name, err)
+		}
+	}
 }
 
 // Where probes of a closed window are further apart than the time-out, as on a kernel
