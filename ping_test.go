@@ -130,6 +130,7 @@ func testPingAnswer(t *testing.T) {
 					t.Errorf("right after a sign of life: %v, %v", took, err)
 				}
 				if l.heardBefore(began) {
+					machine.excuse(t, began.Add(-time.Second)) // a second may have passed
 					t.Error("a probe was sent although something was heard just before")
 				}
 				for range 2 {
