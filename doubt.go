@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"cmp"
+	"os"
 	"slices"
 	"time"
 
@@ -22,6 +23,11 @@ type watcher interface {
 // take the request and to forget it. So the hub believes traffic. If a Read or a
 // Write shows an end that the system must have told of, and does not within a
 // second, everything is looked at periodically from then on, for good.
+//
+// A second is nothing to a process that stood still or is short of processors, and
+// no clock tells how late a goroutine is run. So the hub has the system tell of
+// something else first: a witness that has ended, too, and later. Events come in
+// their order; when that one has come, the one that is doubted was forgotten.
 
 // A doubt is an end that was shown before any event told of it, as now and then it
 // is everywhere: whoever waits in Read may run before the hub does.
@@ -30,20 +36,25 @@ type doubt struct {
 	since time.Time
 }
 
+// A witness is a socket that has ended at a known time, watched under a token that no
+// Conn has.
+type witness struct {
+	token *token
+	file  *os.File
+	since time.Time
+}
+
 const (
 	// announceTime is how long the system may take to tell of an end.
 	announceTime = time.Second
-	// restTime is how long the hub must have had nothing to do before what it was not
-	// told counts for anything, and how late the clock may be at that time: a process
-	// that stood still, or was short of processors, was told nothing either.
-	restTime = announceTime / 10
+
 	// maxDoubts is how many connections are waited for at a time; one is enough.
 	maxDoubts = 64
 )
 
 // doubt waits for the event that must tell of the end of t.
 func (h *hub) doubt(t *token) {
-	if t.told.Load() {
+	if t.told.Load() || t.foreign {
 		return
 	}
 	h.mu.Lock()
@@ -59,7 +70,6 @@ func (h *hub) doubt(t *token) {
 
 // resolveIn has the doubts resolved in a while; mu is held.
 func (h *hub) resolveIn(wait time.Duration) {
-	h.resolveDue = time.Now().Add(wait)
 	if h.resolver == nil {
 		h.resolver = time.AfterFunc(wait, h.resolve)
 	} else {
@@ -67,36 +77,70 @@ func (h *hub) resolveIn(wait time.Duration) {
 	}
 }
 
-// resolve drops the doubts about what was told of meanwhile, or is not watched any
-// more, and draws the conclusion from the others.
+// resolve drops the doubts that came to nothing, and draws the conclusion from the
+// others once there is a witness.
 func (h *hub) resolve() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
 	h.doubts = slices.DeleteFunc(h.doubts, func(d doubt) bool {
-		return d.token.told.Load() || h.tokens[d.token.id] != d.token
+		return d.token.told.Load() || h.tokens[d.token.id] != d.token || !d.token.isOpen()
 	})
-	if len(h.doubts) == 0 || h.sweeps {
+	switch w := h.witness; {
+	case len(h.doubts) == 0 || h.sweeps:
+		h.dismissWitness()
 		h.doubts = nil
-		return
-	}
-	switch wait := h.doubts[0].since.Add(announceTime).Sub(now); {
-	case wait > 0:
-		h.resolveIn(wait)
-	case now.Sub(h.resolveDue) > restTime || h.resting() < restTime:
-		h.resolveIn(restTime)
-	default:
+	case w != nil && !w.token.told.Load():
+		// The hub will call again when it comes.
+	case w != nil && h.doubts[0].since.Add(announceTime).Before(w.since):
+		h.dismissWitness()
 		h.doubts = nil
 		h.sweep()
+	default:
+		h.dismissWitness()
+		if wait := time.Until(h.doubts[0].since.Add(announceTime)); wait >= 0 {
+			h.resolveIn(wait + 1) // later than that
+		} else if h.callWitness() != nil {
+			h.doubts = nil // the next doubt may find the means
+		}
 	}
 }
 
-// resting is for how long the hub has been waiting to be told something.
-func (h *hub) resting() time.Duration {
-	if since := h.rests.Load(); since > 0 {
-		return time.Since(h.began) - time.Duration(since)
+// isOpen reports whether the socket of t is: an end is not told of one that somebody
+// closed behind our back.
+func (t *token) isOpen() bool {
+	c := t.conn.Value()
+	return c != nil && c.sock.raw.Control(func(uintptr) {}) == nil
+}
+
+// callWitness makes one; mu is held.
+func (h *hub) callWitness() error {
+	file, err := poller.Ended()
+	if err != nil {
+		return err
 	}
-	return 0
+	h.lastID++
+	t := &token{id: h.lastID, fd: file.Fd()}
+	h.tokens[t.id] = t
+	h.witness = &witness{t, file, time.Now()}
+	if err := h.poller.Add(t.fd, t.id); err != nil {
+		h.dismissWitness()
+		return err
+	}
+	return nil
+}
+
+// dismissWitness ends the watch of it, if there is one; mu is held.
+func (h *hub) dismissWitness() {
+	w := h.witness
+	if w == nil {
+		return
+	}
+	h.witness = nil
+	if h.poller != nil {
+		h.poller.Remove(w.token.fd, w.token.id)
+	}
+	w.file.Close()
+	h.drop(w.token)
 }
 
 // sweep replaces the watcher; mu is held. The old one is kept until the hub stops:

@@ -17,7 +17,7 @@ import (
 // first of them and stops a second after the last, so that a server with a
 // connection now and then does not start it for each.
 type hub struct {
-	mu     sync.Mutex        // guards the fields below; held across a system call only to start and to stop
+	mu     sync.Mutex        // guards the fields below; held across a system call only to start, to stop, and to resolve doubts
 	tokens map[uint64]*token // by id; nil while stopped
 	lastID uint64            // never restarts: an id is used once in the life of the process, so what comes late finds nobody
 	poller watcher           // nil while stopped
@@ -27,10 +27,8 @@ type hub struct {
 	sweeps     bool    // it does not, so poller is a Sweep, for good
 	distrusted watcher // the poller before it; nil otherwise
 	doubts     []doubt
+	witness    *witness    // nil unless one has been called
 	resolver   *time.Timer // calls resolve
-	resolveDue time.Time
-	began      time.Time    // of the first start
-	rests      atomic.Int64 // nanoseconds from began to when run has begun to wait, plus one; 0 while it does not wait
 
 	clock clock // has a lock of its own, which is taken after mu
 
@@ -142,6 +140,11 @@ func forget(t *token) { theHub.forget(t) }
 func (h *hub) forget(t *token) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.drop(t)
+}
+
+// drop is forget with mu held.
+func (h *hub) drop(t *token) {
 	if h.tokens[t.id] != t {
 		return
 	}
@@ -168,9 +171,6 @@ func (h *hub) start() error {
 	p, err := h.newWatcher(systemWatcher)
 	if err != nil {
 		return err
-	}
-	if h.began.IsZero() {
-		h.began = time.Now()
 	}
 	h.poller, h.tokens = p, make(map[uint64]*token)
 	go h.run(p)
@@ -216,10 +216,7 @@ func (h *hub) run(p watcher) {
 	_, sweeps := p.(*poller.Sweep)
 	var told []*token
 	for {
-		since := int64(time.Since(h.began)) + 1
-		h.rests.Store(since)
 		ids, err := p.Wait()
-		h.rests.CompareAndSwap(since, 0) // the next hub may have begun to wait
 		if err != nil {
 			return
 		}
@@ -229,6 +226,9 @@ func (h *hub) run(p watcher) {
 				t.told.Store(true)
 				told = append(told, t)
 			}
+		}
+		if h.witness != nil && h.witness.token.told.Load() {
+			h.resolveIn(0)
 		}
 		h.mu.Unlock()
 		for _, t := range told {

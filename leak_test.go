@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/poller"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -32,6 +33,22 @@ var RaceBuild = func() bool {
 	}
 	return false
 }()
+
+// Distrusts reports whether this process was brought to the sweep although the system
+// passes the self-test: then it is slow, and what needs notices fails somewhere else.
+func Distrusts() bool {
+	theHub.mu.Lock()
+	sweeps := theHub.sweeps
+	theHub.mu.Unlock()
+	if !sweeps {
+		return false
+	}
+	p, err := poller.New()
+	if err == nil {
+		p.Close()
+	}
+	return err == nil
+}
 
 // NeedsProcesses skips a test that starts this program again, where that cannot be
 // done: an emulator interprets it, and a sandbox may forbid it. It is tried once: each

@@ -2266,6 +2266,7 @@ func testWriteBeforeInterrupt(t *testing.T) {
 	bare, peer := livenesstest.Pair(t, "tcp4")
 	held := &heldConn{bare, bare.(*net.TCPConn), make(chan struct{})}
 	l := lineOf(t, held, peer, &liveness.Config{ReadIdleTimeout: 100 * time.Millisecond})
+	l.park() // or the clock stands still, where the kernel does not count
 	l.waitEnd()
 	writes := map[string]func() (int64, error){
 		"Write":        func() (int64, error) { n, err := l.conn.Write([]byte("x")); return int64(n), err },
@@ -2281,6 +2282,7 @@ func testWriteBeforeInterrupt(t *testing.T) {
 	}
 	close(held.release)
 	l.conn.Close()
+	<-l.reader
 	for name, write := range writes {
 		if _, err := write(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s after Close: %v", name, err)
