@@ -57,7 +57,7 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 // beginIO and endIO go around whatever may take the error of a socket that keeps no
 // other trace of how it ended. An event waits for them; see socket.deferToIO.
 func (c *Conn) beginIO() *Conn {
-	if c.sock.family == familyTCP && !c.sock.short.Load() {
+	if c.counted() { // then the kernel keeps one
 		return nil
 	}
 	c.sock.inIO.Add(1)

@@ -1,4 +1,5 @@
 package liveness
 
-// AIX has no MSG_DONTWAIT; the descriptors of package net are non-blocking.
-const msgDontWait = 0
+import "golang.org/x/sys/unix"
+
+const msgDontWait = unix.MSG_NONBLOCK // of that name on AIX

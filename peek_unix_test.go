@@ -79,6 +79,31 @@ func TestEndedWhileReading(t *testing.T) {
 	}
 }
 
+// Reads and Writes are counted wherever the errno of an end is in the socket only.
+func TestIOIsCounted(t *testing.T) {
+	for _, test := range []struct {
+		family family
+		short  bool
+		counts bool
+	}{
+		{familyTCP, false, !kernelCounts},
+		{familyTCP, true, true},
+		{familyMPTCP, false, true},
+		{familyStream, false, true},
+	} {
+		c := &Conn{}
+		c.sock.family = test.family
+		c.sock.short.Store(test.short)
+		under := c.beginIO()
+		if counts := c.sock.inIO.Load() == 1; counts != test.counts {
+			t.Errorf("family %d, short: %t: counted: %t", test.family, test.short, counts)
+		}
+		if under.endIO(); c.sock.inIO.Load() != 0 {
+			t.Errorf("family %d, short: %t: counted for ever", test.family, test.short)
+		}
+	}
+}
+
 func TestPeek(t *testing.T) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {

@@ -11,8 +11,11 @@ import (
 )
 
 // noticed says that this system tells of an end by itself. On the others, some
-// call has to look.
-const noticed = runtime.GOOS == "linux"
+// call has to look, or the sweep does, and neither looks behind unread data.
+const noticed = runtime.GOOS == "linux" || kqueues
+
+const kqueues = runtime.GOOS == "darwin" || runtime.GOOS == "ios" || runtime.GOOS == "freebsd" ||
+	runtime.GOOS == "openbsd" || runtime.GOOS == "netbsd" || runtime.GOOS == "dragonfly"
 
 // keepsUnread says that what was received before a reset can be read after it.
 const keepsUnread = true

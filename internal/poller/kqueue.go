@@ -30,6 +30,7 @@ type queue interface {
 	// and returns how many there are.
 	wait([]event) (int, error)
 
+	nudge() // has wait return, once, with no events or some
 	wake()  // for good
 	close() // nobody is in wait then
 }
@@ -52,6 +53,9 @@ type event struct {
 // fetched is how many events one wait fetches at most.
 const fetched = 64
 
+// retirees is how many retired watches are kept before Wait is made to let them go.
+const retirees = 1024
+
 // A kqueuePoller is a Poller by a queue. It remembers what the kernel does not
 // tell: which watch a descriptor has. A close takes the registration along and says
 // nothing, so what is remembered may be of a socket that is gone.
@@ -66,6 +70,7 @@ type kqueuePoller struct {
 	// watch may have the same address meanwhile.
 	retired []*watch
 	waiting bool // somebody is in queue.wait
+	nudged  bool // and will return, if nothing happens either
 	closed  bool
 
 	// Only the goroutine in Wait touches these.
@@ -132,6 +137,10 @@ func (p *kqueuePoller) attach(fd uintptr, id uint64) error {
 func (p *kqueuePoller) retire(fd uintptr) {
 	p.retired = append(p.retired, p.watches[fd])
 	delete(p.watches, fd)
+	if len(p.retired) >= retirees && p.waiting && !p.nudged {
+		p.nudged = true // nothing need happen to the others for a long time
+		p.queue.nudge()
+	}
 }
 
 // Wait implements the contract of the package.
@@ -146,7 +155,7 @@ func (p *kqueuePoller) Wait() ([]uint64, error) {
 		// is not registered.
 		clear(p.retired)
 		p.retired = p.retired[:0]
-		p.waiting = true
+		p.waiting, p.nudged = true, false
 		p.mu.Unlock()
 
 		n, err := p.queue.wait(p.events[:])

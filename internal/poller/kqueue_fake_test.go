@@ -28,6 +28,7 @@ type fakeQueue struct {
 	pending []event
 	failing error // of attach
 	woken   bool
+	nudges  int
 	closed  int // how often
 	waiting bool
 
@@ -138,10 +139,10 @@ func (q *fakeQueue) wait(events []event) (int, error) {
 	}
 	q.waiting = true
 	q.changed.Broadcast()
-	for len(q.pending) == 0 && !q.woken {
+	for len(q.pending) == 0 && !q.woken && q.nudges == 0 {
 		q.changed.Wait()
 	}
-	q.waiting = false
+	q.waiting, q.nudges = false, 0
 	n := copy(events, q.pending)
 	q.pending = q.pending[n:]
 	q.mu.Unlock()
@@ -149,6 +150,13 @@ func (q *fakeQueue) wait(events []event) (int, error) {
 		q.copied(events[:n])
 	}
 	return n, nil
+}
+
+func (q *fakeQueue) nudge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.nudges++
+	q.changed.Broadcast()
 }
 
 func (q *fakeQueue) wake() {
@@ -218,6 +226,39 @@ func TestKqueueTells(t *testing.T) {
 	q.end(2)
 	q.end(0)
 	expectNames(t, collect(t, p, q), 102, 100)
+}
+
+// What was watched and is not any more is let go, also while nothing happens to the
+// rest.
+func TestKqueueLetsGo(t *testing.T) {
+	q := newFakeQueue()
+	p := newKqueuePoller(q)
+	q.open(1)
+	must(t, p.Add(1, 1))
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.Wait()
+		done <- err
+	}()
+	most := 0
+	for id := range uint64(10 * retirees) {
+		q.open(7)
+		must(t, p.Add(7, id+2))
+		p.Remove(7, id+2)
+		p.mu.Lock()
+		most = max(most, len(p.retired))
+		p.mu.Unlock()
+		if id%100 == 0 {
+			q.untilWaiting()
+		}
+	}
+	if most > 2*retirees {
+		t.Errorf("%d were kept", most)
+	}
+	must(t, p.Close())
+	if err := <-done; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Wait: %v", err)
+	}
 }
 
 // Without EV_EOF nothing has ended: macOS tells that a receive buffer is full.

@@ -26,6 +26,7 @@ func New() (*Poller, error) {
 type kqueue struct {
 	fd         int
 	woken, tap *os.File // a pipe: EVFILT_USER, which is made to wake, is not everywhere
+	pipe       uintptr  // the descriptor of woken
 
 	events [fetched]unix.Kevent_t // of wait
 }
@@ -48,6 +49,7 @@ func newKqueue() (*kqueue, error) {
 			var change unix.Kevent_t
 			unix.SetKevent(&change, int(pipe), unix.EVFILT_READ, unix.EV_ADD)
 			err = q.change(&change)
+			q.pipe = pipe
 		})
 		if err == nil {
 			err = cerr
@@ -119,11 +121,17 @@ func (q *kqueue) wait(events []event) (int, error) {
 		}
 		for i := range n {
 			e := &q.events[i]
+			if uintptr(e.Ident) == q.pipe {
+				q.woken.Read(make([]byte, 1)) // of a nudge, or the end of file, which stays
+			}
 			events[i] = event{uintptr(e.Ident), markIn(e), e.Flags&unix.EV_EOF != 0}
 		}
 		return n, nil
 	}
 }
+
+// nudge makes the pipe readable until the next wait has seen it.
+func (q *kqueue) nudge() { q.tap.Write(make([]byte, 1)) }
 
 // wake makes the pipe readable, and so it stays.
 func (q *kqueue) wake() { q.tap.Close() }

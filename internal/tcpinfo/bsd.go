@@ -28,15 +28,15 @@ func bsdState(n uint8) State {
 // uipc_socket.c, sys_getsockopt of OpenBSD in uipc_syscalls.c).
 //
 // Of a connection that is over the kernel has forgotten what it knew, and whatever is
-// asked of it fails, with ECONNRESET or EINVAL (tcp_ctloutput in tcp_usrreq.c). That
-// takes no error from the socket.
+// asked of it fails, with ECONNRESET or EINVAL (tcp_ctloutput in tcp_usrreq.c), or
+// ENOTCONN. That takes no error from the socket.
 func stateIn(value int, err error) (State, error) {
 	switch err {
 	case nil:
-	case syscall.EBADF, syscall.ENOTSOCK, syscall.ENOPROTOOPT, syscall.EOPNOTSUPP:
-		return Unknown, err
-	default:
+	case syscall.ECONNRESET, syscall.EINVAL, syscall.ENOTCONN:
 		return Closed, nil
+	default: // such as that of a sandbox
+		return Unknown, err
 	}
 	var bytes [4]byte
 	binary.NativeEndian.PutUint32(bytes[:], uint32(value))

@@ -23,6 +23,7 @@ func TestStateOfBSD(t *testing.T) {
 	for errno, want := range map[syscall.Errno]State{
 		syscall.ECONNRESET: Closed, syscall.EINVAL: Closed, syscall.ENOTCONN: Closed,
 		syscall.EBADF: Unknown, syscall.ENOTSOCK: Unknown, syscall.ENOPROTOOPT: Unknown, syscall.EOPNOTSUPP: Unknown,
+		syscall.ENOSYS: Unknown, syscall.EPERM: Unknown,
 	} {
 		if got, err := stateIn(0, errno); got != want || (err == nil) != (want == Closed) {
 			t.Errorf("%v means %d, %v; want %d", errno, got, err, want)
