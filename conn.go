@@ -288,7 +288,7 @@ func (c *Conn) copied(w io.Writer, r io.Reader, err error) (int64, error) {
 		}
 		return 0, err
 	}
-	c.ioFailed(nil)
+	c.ioFailed(nil, false)
 	if e := c.end.Load(); e != nil && e.ours && isDeadline(err) {
 		return io.Copy(w, readerOnly{r})
 	}
@@ -301,11 +301,11 @@ type readerOnly struct{ io.Reader }
 
 // ioFailed takes the error of an I/O method as a hint; one look decides. Nil
 // stands for an error that may be another connection's.
-func (c *Conn) ioFailed(err error) sight {
+func (c *Conn) ioFailed(err error, wrote bool) sight {
 	if err != nil && isDeadline(err) || c.end.Load() != nil {
 		return sight{}
 	}
-	s := c.look(hint{err: err})
+	s := c.look(hint{err: err, wrote: wrote})
 	if err != nil && s.outcome > open && s.outcome != closed && c.sock.family == familyTCP {
 		theHub.doubt(c.sock.watch) // unless the system tells of it too
 	}
@@ -315,7 +315,7 @@ func (c *Conn) ioFailed(err error) sight {
 // writeFailed returns the error that a write returns: err itself, unless it comes
 // from a verdict of ours. own is err if it is certainly of this connection.
 func (c *Conn) writeFailed(own, err error) error {
-	c.ioFailed(own)
+	c.ioFailed(own, true)
 	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || errnoIn(own) != nil && c.foundLost(e)) {
 		return c.verdictError("write", e)
 	}
@@ -332,7 +332,7 @@ func (c *Conn) foundLost(e *ending) bool {
 // readFailed returns what Read(b) returns after the wrapped Read has returned n
 // and err.
 func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
-	s := c.ioFailed(err)
+	s := c.ioFailed(err, false)
 	e := c.end.Load()
 	if e != nil {
 		e.contexts.Lock()
@@ -459,8 +459,9 @@ func (c *Conn) CloseRead() error {
 }
 
 // CloseWrite shuts down the writing side of the wrapped connection: the peer gets
-// a FIN, or under TLS a close notification. If the peer has sent its own before,
-// this is the end (ErrPeerClosed).
+// a FIN. If the peer has sent its own before, this is the end (ErrPeerClosed). A
+// wrapped *[crypto/tls.Conn] sends a close notification and no FIN, so that only Close
+// is the end then.
 //
 // If the wrapped connection has no CloseWrite, the error wraps
 // errors.ErrUnsupported and nothing was done; a copy loop must then call Close, or
@@ -475,7 +476,7 @@ func (c *Conn) CloseWrite() error {
 	t := c.beginWrite() // a FIN wants to be acknowledged too
 	err := half.CloseWrite()
 	c.endWrite(t)
-	c.ioFailed(nil)
+	c.ioFailed(nil, true)
 	return err
 }
 

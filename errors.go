@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -113,13 +115,50 @@ var (
 	errNoSocket = fmt.Errorf("no socket to look at on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 )
 
-// opError puts err where users of package net look for it.
+// opError puts err where users of package net look for it. The addresses are those of
+// package net's own connection in or beneath conn, if one can be found. Anybody else's
+// are asked for when somebody prints them: a method may block, as it does where it
+// waits for the peer to send the header of the PROXY protocol.
 func opError(op string, conn net.Conn, err error) *net.OpError {
-	e := &net.OpError{Op: op, Source: conn.LocalAddr(), Addr: conn.RemoteAddr(), Err: err}
-	if e.Source != nil {
-		e.Net = e.Source.Network()
+	for under, depth := conn, 0; under != nil && depth < maxDepth; under, depth = beneath(under), depth+1 {
+		if isNetsOwn(under) {
+			local := under.LocalAddr()
+			return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: under.RemoteAddr(), Err: err}
+		}
 	}
-	return e
+	return &net.OpError{Op: op, Source: lateAddr{conn.LocalAddr}, Addr: lateAddr{conn.RemoteAddr}, Err: err}
+}
+
+// isNetsOwn reports whether conn is one of package net, whose methods do not block.
+func isNetsOwn(conn net.Conn) bool {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn, *net.UDPConn, *net.IPConn:
+		return true
+	}
+	return reflect.TypeOf(conn) == pipeType()
+}
+
+// pipeType is the type of a net.Pipe, which has no name for us.
+var pipeType = sync.OnceValue(func() reflect.Type {
+	p, _ := net.Pipe()
+	return reflect.TypeOf(p)
+})
+
+// A lateAddr asks for an address when it is used.
+type lateAddr struct{ ask func() net.Addr }
+
+func (a lateAddr) Network() string {
+	if addr := a.ask(); addr != nil {
+		return addr.Network()
+	}
+	return ""
+}
+
+func (a lateAddr) String() string {
+	if addr := a.ask(); addr != nil {
+		return addr.String()
+	}
+	return "?"
 }
 
 // reasonOf says which end an errno speaks of, once the kernel has said that the
@@ -135,8 +174,15 @@ func reasonOf(errno error) error {
 // of anything; the kernel's own ETIMEDOUT, which is one, does not match.
 func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// badConfig is the error of Wrap for a Config that cannot be kept.
+// A configError is that of Wrap for a Config that cannot be kept.
+type configError struct {
+	field string
+	err   error
+}
+
+func (e *configError) Error() string { return "Config." + e.field + ": " + e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
 func badConfig(field, format string, args ...any) error {
-	//lint:ignore ST1005 Config is the name of the type
-	return fmt.Errorf("Config.%s: %w", field, fmt.Errorf(format, args...))
+	return &configError{field, fmt.Errorf(format, args...)}
 }

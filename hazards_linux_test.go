@@ -3,6 +3,7 @@ package liveness_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -135,5 +137,167 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	second.Close()
 	if c := receive(t, told); c != conn {
 		t.Errorf("told of a Conn that was not returned")
+	}
+}
+
+// TestResetIsNoTimeout has a RST answer the first thing that was sent after a long
+// silence: the host was started again, or the path has forgotten the connection.
+func TestResetIsNoTimeout(t *testing.T) {
+	t.Parallel()
+	liveness.NeedsTCPInfo(t)
+	keepAlive := func(count int) *liveness.Config {
+		return &liveness.Config{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: 30 * time.Second, Count: count}}
+	}
+	for name, test := range map[string]struct {
+		option, value int // of TCP
+		cfg           *liveness.Config
+		quiet         time.Duration
+	}{
+		"keep-alive, one probe":                   {cfg: keepAlive(1)},
+		"keep-alive, user timeout 1 s":            {unix.TCP_USER_TIMEOUT, 1000, keepAlive(9), 0},
+		"one retransmission, user timeout 3 s":    {unix.TCP_USER_TIMEOUT, 3000, nil, 4 * time.Second},
+		"one retransmission, TCP_RTO_MAX_MS 1000": {unix.TCP_RTO_MAX_MS, 1000, nil, 15 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, peer := livenesstest.Pair(t, "tcp4")
+			if test.option != 0 {
+				var err error
+				control(t, conn, func(fd uintptr) {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, test.option, test.value)
+				})
+				if err == unix.ENOPROTOOPT {
+					t.Skip("this kernel does not have the option")
+				}
+			}
+			c := wrap(t, conn, test.cfg)
+			time.Sleep(test.quiet)
+			if _, err := livenesstest.Cut(peer); err != nil {
+				t.Skip(err)
+			}
+			if test.quiet > 0 {
+				c.Write(message)
+			}
+			until(t, func() bool { s := c.Status(); return s.Probes+s.Retransmits > 0 })
+			peer.Reset()
+			receive(t, c.Done())
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) || !errors.Is(c.Err(), liveness.ErrPeerReset) {
+				t.Errorf("Read = %v; Err() = %v", err, c.Err())
+			}
+		})
+	}
+}
+
+// control calls f with the descriptor of conn.
+func control(t *testing.T, conn net.Conn, f func(fd uintptr)) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err == nil {
+		err = raw.Control(f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestErrorQueueBesideEnd leaves time stamps unread while the connection ends in order.
+func TestErrorQueueBesideEnd(t *testing.T) {
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	var err error
+	control(t, conn, func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE|
+			unix.SOF_TIMESTAMPING_TX_ACK|unix.SOF_TIMESTAMPING_SOFTWARE|unix.SOF_TIMESTAMPING_OPT_TSONLY)
+	})
+	if err != nil {
+		t.Skip(err)
+	}
+	c := wrap(t, conn, &liveness.Config{AllowHalfClose: true})
+	c.Write(message)
+	c.CloseWrite()
+	readAll(peer)
+	queued := func() bool { // the last of them is of the acknowledgement of our FIN's data
+		var events int16
+		control(t, conn, func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd)}}
+			unix.Poll(p, 0)
+			events = p[0].Revents
+		})
+		return events&unix.POLLERR != 0
+	}
+	for deadline := time.Now().Add(time.Second); !queued(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Skip("no time stamp came")
+		}
+	}
+	until(t, func() bool { return c.Status().Unacked == 0 })
+	peer.Close()
+	receive(t, c.Done())
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF || !errors.Is(c.Err(), liveness.ErrPeerClosed) {
+		t.Errorf("Read = %v; Err() = %v", err, c.Err())
+	}
+}
+
+// TestCloseWriteBeforeWrap is no reason to take the peer's FIN for a RST.
+func TestCloseWriteBeforeWrap(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
+	for _, dialled := range []bool{false, true} {
+		accepted, peer := livenesstest.Pair(t, "tcp4")
+		conn, far := accepted, peer.Conn
+		if dialled {
+			conn, far = far, conn
+		}
+		conn.(*net.TCPConn).CloseWrite()
+		if s := readAll(far); s.err != io.EOF {
+			t.Fatal(s.err)
+		}
+		c := wrap(t, conn, &liveness.Config{AllowHalfClose: true})
+		if s := c.Status(); s.State != liveness.Connected {
+			t.Errorf("dialled: %t: %+v", dialled, s)
+		}
+		far.Close()
+		if receive(t, c.Done()); !errors.Is(c.Err(), liveness.ErrPeerClosed) {
+			t.Errorf("dialled: %t: %v", dialled, c.Err())
+		}
+	}
+}
+
+// TestCopyHidesNoEnd has a copy wait for its other side while the peer of an AF_UNIX
+// connection closes, whose errno a Read or Write of the copy might have taken.
+func TestCopyHidesNoEnd(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(c *liveness.Conn, up net.Conn, upPeer, peer *livenesstest.Peer){
+		"from a source that sends nothing": func(c *liveness.Conn, up net.Conn, _, _ *livenesstest.Peer) { go io.Copy(c, up) },
+		"both ways": func(c *liveness.Conn, up net.Conn, _, _ *livenesstest.Peer) {
+			go io.Copy(c, up)
+			go io.Copy(up, c)
+		},
+		"to one that takes nothing": func(c *liveness.Conn, up net.Conn, _, peer *livenesstest.Peer) {
+			go io.Copy(up, c)
+			peer.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			for {
+				if _, err := peer.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
+			}
+		},
+	} {
+		for _, bare := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, bare: %t", name, bare), func(t *testing.T) {
+				t.Parallel()
+				conn, peer := livenesstest.Pair(t, "unix")
+				c := wrap(t, conn, nil)
+				up, upPeer := livenesstest.Pair(t, "tcp4")
+				if !bare {
+					up = wrap(t, up, nil)
+				}
+				begin(c, up, upPeer, peer)
+				time.Sleep(50 * time.Millisecond) // the copies wait
+				peer.Conn.Close()                 // both directions at once
+				if receive(t, c.Done()); c.Alive() {
+					t.Error("it is alive")
+				}
+				up.Close()
+			})
+		}
 	}
 }

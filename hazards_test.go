@@ -1872,3 +1872,171 @@ func TestVerdictAboveCipher(t *testing.T) {
 		}
 	}
 }
+
+// A coyConn answers for its addresses when somebody allows it, as a connection does
+// that waits for a header of the PROXY protocol.
+type coyConn struct {
+	net.Conn
+	header chan struct{}
+}
+
+func (c coyConn) LocalAddr() net.Addr  { <-c.header; return c.Conn.LocalAddr() }
+func (c coyConn) RemoteAddr() net.Addr { <-c.header; return c.Conn.RemoteAddr() }
+
+// A coySocket shows its socket all the same.
+type coySocket struct{ coyConn }
+
+func (c coySocket) NetConn() net.Conn { return c.Conn }
+
+// TestAddressesThatBlock holds up nobody: not the events and the clock that all
+// connections share, and none of our own methods.
+func TestAddressesThatBlock(t *testing.T) {
+	t.Parallel()
+	const timeout = 200 * time.Millisecond
+	within := func(what string, f func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() { defer close(done); f() }()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatalf("%s blocks", what)
+		}
+	}
+	coy := func() (coyConn, *livenesstest.Peer) {
+		conn, peer := livenesstest.Pair(t, "tcp4")
+		return coyConn{conn, make(chan struct{})}, peer
+	}
+
+	slow, peer := coy()
+	var c *liveness.Conn
+	within("Wrap", func() { c = wrap(t, coySocket{slow}, nil) })
+	other, otherPeer := livenesstest.Pair(t, "tcp4")
+	o := wrap(t, other, nil)
+	peer.Close()
+	otherPeer.Close()
+	within("an event", func() { until(t, func() bool { return !c.Alive() && !o.Alive() }) })
+	within("Status", func() { c.Status() })
+	within("Close", func() { c.Close() })
+	if got := c.Err().Error(); !strings.Contains(got, slow.Conn.RemoteAddr().String()) {
+		t.Errorf("%q does not name the socket's peer", got)
+	}
+
+	// The clock.
+	slow, _ = coy()
+	c = wrap(t, coySocket{slow}, &liveness.Config{ReadIdleTimeout: timeout})
+	other, _ = livenesstest.Pair(t, "tcp4")
+	o = wrap(t, other, &liveness.Config{ReadIdleTimeout: 2 * timeout})
+	for _, c := range []*liveness.Conn{c, o} {
+		go c.Read(make([]byte, 1)) // or the clock stands still, where the kernel does not count
+		if within("the clock", func() { <-c.Done() }); !errors.Is(c.Err(), liveness.ErrPeerIdle) {
+			t.Errorf("%v, want ErrPeerIdle", c.Err())
+		}
+	}
+
+	// Without a socket: the address is there when somebody prints it.
+	slow, _ = coy()
+	within("Wrap of a hidden socket", func() { c = wrap(t, slow, nil) })
+	within("Close of a hidden socket", func() { c.Close() })
+	close(slow.header)
+	if got := c.Err().Error(); !strings.Contains(got, "watch "+slow.Conn.LocalAddr().String()+"->") {
+		t.Errorf("%q has no addresses", got)
+	}
+}
+
+// A fewListener accepts what it is given, in this order.
+type fewListener struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (l fewListener) Accept() (net.Conn, error) {
+	conn, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+// TestListenerThatCannotWatch says so, rather than to close one client after the other.
+func TestListenerThatCannotWatch(t *testing.T) {
+	hidden := func() net.Conn {
+		conn, _ := livenesstest.Pair(t, "tcp4")
+		return struct{ net.Conn }{conn}
+	}
+	plain := func() net.Conn {
+		conn, _ := livenesstest.Pair(t, "tcp4")
+		return conn
+	}
+	wrapped := func() net.Conn { return wrap(t, plain(), nil) }
+	stall := &liveness.Config{StallTimeout: time.Minute}
+	for _, test := range []struct {
+		name string
+		cfg  *liveness.Config
+		of   func() net.Conn
+		want string
+	}{
+		{"hidden sockets", stall, hidden, "Config.StallTimeout: no socket"},
+		{"connections that are wrapped", nil, wrapped, "wrapped already"},
+	} {
+		inner := fewListener{listen(t, "tcp4"), make(chan net.Conn, 9)}
+		l := liveness.NewListener(inner, test.cfg)
+		for range 2 {
+			conn := test.of()
+			inner.conns <- conn
+			var op *net.OpError
+			if c, err := l.Accept(); c != nil || !errors.As(err, &op) || op.Temporary() || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: Accept = %v, %v", test.name, c, err)
+			}
+			if _, err := conn.Write(message); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: the connection was not closed: %v", test.name, err)
+			}
+		}
+		// Among others it is an exception.
+		first, last := plain(), plain()
+		for _, conn := range []net.Conn{first, test.of(), last} {
+			inner.conns <- conn
+		}
+		for _, want := range []net.Conn{first, last} {
+			c, err := l.Accept()
+			if err != nil || c.(*liveness.Conn).NetConn() != want {
+				t.Fatalf("%s: Accept = %v, %v", test.name, c, err)
+			}
+			c.Close()
+		}
+	}
+}
+
+// A shutWriter says io.EOF to a Write after CloseWrite, as channels of SSH do.
+type shutWriter struct {
+	net.Conn
+	shut atomic.Bool
+}
+
+func (c *shutWriter) CloseWrite() error { c.shut.Store(true); return nil }
+
+func (c *shutWriter) Write(b []byte) (int, error) {
+	if c.shut.Load() {
+		return 0, io.EOF
+	}
+	return c.Conn.Write(b)
+}
+
+// TestOwnEndsWithoutSocket are taken for none of the peer's.
+func TestOwnEndsWithoutSocket(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	c := wrap(t, a, nil)
+	a.Close() // behind our back
+	if _, err := c.Read(make([]byte, 1)); err == nil || !errors.Is(c.Err(), net.ErrClosed) {
+		t.Errorf("Read = %v; Err() = %v", err, c.Err())
+	}
+
+	a, b = net.Pipe()
+	defer b.Close()
+	c = wrap(t, &shutWriter{Conn: a}, nil)
+	c.CloseWrite()
+	if _, err := c.Write(message); err != io.EOF || c.Err() != nil {
+		t.Errorf("Write = %v; Err() = %v", err, c.Err())
+	}
+}

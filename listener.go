@@ -1,6 +1,10 @@
 package liveness
 
-import "net"
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+)
 
 // A Listener wraps each connection that another listener accepts. It is made by
 // [NewListener], and accept loops stay as they are.
@@ -10,6 +14,8 @@ type Listener struct {
 	inner net.Listener
 	cfg   Config
 	err   error // why no connection can ever be accepted
+
+	watched atomic.Bool // one could be, so that another that cannot is an exception
 }
 
 // NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn,
@@ -20,7 +26,9 @@ type Listener struct {
 // and beneath anything else that hides the socket, such as a limiting listener.
 //
 // A cfg that no connection can keep is an error of the first Accept, before
-// anybody is accepted, and of every other; it is not temporary.
+// anybody is accepted, and of every other; it is not temporary. What only a connection
+// can show, such as a socket that is hidden or an option that the system lacks, is an
+// error of Accept, too, and not temporary, until one connection could be watched.
 func NewListener(inner net.Listener, cfg *Config) *Listener {
 	l := &Listener{inner: inner}
 	if cfg != nil {
@@ -36,7 +44,8 @@ func NewListener(inner net.Listener, cfg *Config) *Listener {
 // Accept waits for the next connection and returns it as a *[Conn]. It returns the
 // errors of the inner listener as they are.
 //
-// A connection that cannot be watched is closed, and Accept goes on to the next.
+// A connection that cannot be watched while others could be is closed, and Accept
+// goes on to the next.
 // Only if the system is out of what a watch needs does it return, after closing
 // the connection, an error whose Temporary method reports true, so that an accept
 // loop waits as it does when descriptors run out. Unlike then, that one peer is
@@ -49,14 +58,27 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		c, err := Wrap(conn, &l.cfg)
 		if err == nil {
+			l.watched.Store(true)
 			return c, nil
 		}
 		conn.Close()
-		if noResources(err) {
+		var cannot *configError
+		switch {
+		case noResources(err):
 			return nil, l.opError(temporary{err})
+		case l.watched.Load():
+		case errors.As(err, &cannot):
+			return nil, l.opError(cannot)
+		case isConn(conn):
+			return nil, l.opError(errWrapped)
 		}
 	}
 	return nil, l.opError(l.err)
+}
+
+func isConn(conn net.Conn) bool {
+	_, ok := From(conn)
+	return ok
 }
 
 // Close closes the inner listener, which unblocks Accept. The connections that

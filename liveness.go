@@ -200,8 +200,10 @@ type Config struct {
 }
 
 // Wrap watches conn from now on, and returns a connection to use in its place. A
-// nil cfg is the zero Config. Wrap does not block, and takes over the ownership of
-// conn only when it succeeds: closing the Conn then closes conn.
+// nil cfg is the zero Config. Wrap does not block (but for a LocalAddr of conn that does,
+// if cfg asks for PeerTimeout, StallTimeout or KeepAlive and no socket is found), and
+// takes over the ownership of conn only when it succeeds: closing the Conn then closes
+// conn.
 //
 // The socket is looked for in conn and then beneath it by NetConn, as under a
 // *[crypto/tls.Conn]; wrap beneath TLS rather than above where you can, so that
@@ -407,6 +409,9 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 // behind any connection that only hides its socket, but not behind a net.Pipe.
 func (c *Conn) withoutSocket(cfg *Config) error {
 	c.kernel = new(ioResults)
+	if cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable {
+		return nil // and no method of the connection is called, which may block
+	}
 	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" {
 		return nil
 	}
@@ -434,7 +439,16 @@ func (c *Conn) judge(s sight) {
 
 // look asks the kernel and judges what it shows.
 func (c *Conn) look(h hint) sight {
+	before := c.sock.deferred.Load()
 	s := c.kernel.look(h)
+	if !before && c.sock.deferred.Load() {
+		// A copy that waits for its other side does not return for the end of this one.
+		time.AfterFunc(deferTime, func() {
+			if c.end.Load() == nil {
+				c.look(hint{event: true, late: true})
+			}
+		})
+	}
 	c.judge(s)
 	return s
 }

@@ -34,6 +34,8 @@ type sight struct {
 // A hint is why a look is taken.
 type hint struct {
 	err   error // what a Read or a Write of the connection has just returned; nil otherwise
+	wrote bool  // err is a Write's
+	late  bool  // whoever may have taken the errno has had the time to bring it
 	event bool  // the poller has told of a FIN or an end, so it is worth asking for no less
 }
 
@@ -296,11 +298,17 @@ func (k *ioResults) look(h hint) sight {
 	case errors.Is(err, net.ErrClosed):
 		return sight{outcome: closed}
 	case errors.Is(err, io.EOF):
-		if !k.readShut.Load() { // after our own CloseRead it tells nothing
+		shut := k.readShut.Load()
+		if h.wrote {
+			shut = k.writeShut.Load()
+		}
+		if !shut { // after our own CloseRead or CloseWrite it tells nothing
 			k.finSeen.Store(true)
 		}
+	case errors.Is(err, io.ErrClosedPipe) && !h.wrote:
+		return sight{outcome: closed} // as a net.Pipe says it; of its peer's Close, Read says io.EOF
 	case errors.Is(err, io.ErrClosedPipe):
-		// Write on a net.Pipe whose other end was closed.
+		// Write on a net.Pipe whose other end was closed; or ours, by somebody else.
 		return sight{outcome: finished, fin: true}
 	case k.writeShut.Load() && isShut(errno):
 		// We cannot write after our own CloseWrite, which is no end.

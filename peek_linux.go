@@ -3,6 +3,7 @@ package liveness
 import (
 	"io"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -150,7 +151,7 @@ func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
 		fin = s.finSeen.Load() || pending && err == io.EOF || !pending && s.writeShut.Load()
 	}
-	if fin && !pending && s.sentFIN(fd) {
+	if fin && s.sentFIN(fd) && (!pending || allAcked(fd)) {
 		return sight{outcome: finished}
 	}
 	errno := errnoIn(err)
@@ -211,6 +212,14 @@ func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
 	}
 }
 
+// allAcked reports whether the peer has acknowledged all that we sent. If our FIN is
+// among that, and the peer's came, no RST can have ended the connection; what poll
+// shows is in the error queue, such as time stamps that nobody has read.
+func allAcked(fd uintptr) bool {
+	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
+	return err == nil && n == 0
+}
+
 // takeError takes the socket's error from it, if it says how the connection ended. A
 // RST after a FIN is EPIPE (tcp_reset in net/ipv4/tcp_input.c).
 func (s *socket) takeError(fd uintptr) error {
@@ -229,26 +238,39 @@ func (s *socket) takeError(fd uintptr) error {
 }
 
 // kernelGaveUp reports whether a closed connection died of a timer of its own,
-// and not of a RST: a RST in the middle of an outage leaves counters too, but not
-// at their limits. The rules are those of tcp_keepalive_timer, tcp_probe_timer
-// and tcp_write_timeout in net/ipv4/tcp_timer.c.
+// and not of a RST. One in the middle of an outage leaves counters too, but comes a
+// round trip after what asked for it, and a timer later than that. The rules are those
+// of tcp_keepalive_timer, tcp_probe_timer and tcp_write_timeout in
+// net/ipv4/tcp_timer.c; how long ago the last thing happened counts on, so a look that
+// comes late takes the counters for all.
 func kernelGaveUp(fd uintptr) bool {
 	var info tcpinfo.Info
 	if tcpinfo.Get(fd, &info) != nil {
 		return false
 	}
-	if info.Solicitations() == 0 {
+	l := readLimits(fd)
+	silence := info.Silence() + tickSlack
+	switch {
+	case info.Solicitations() == 0:
 		// What is retransmitted into a closed window is not counted, and is given up
 		// after this long without an answer (tcp_rtx_probe0_timed_out).
 		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-		return info.PeerWindow == 0 && err == nil && n > 0 && info.Silence() >= 2*readLimits(fd).maxRTO
+		return info.PeerWindow == 0 && err == nil && n > 0 && silence >= 2*l.maxRTO
+	case info.Retransmits > 0:
+		ranOut := info.SinceSent+tickSlack >= info.RTO
+		if l.userTimeout > 0 {
+			// It counts from the first retransmission, and shortens the last wait.
+			retransmitting := info.RetransmitTime() + info.SinceSent + time.Duration(info.Retransmits+1)*tickSlack
+			return retransmitting >= l.userTimeout || ranOut && silence >= l.userTimeout
+		}
+		return ranOut && (info.Retransmits >= l.retries || silence >= retransmitTime(l.retries, l.maxRTO))
+	case l.userTimeout > 0 && info.Backoff > 0: // the window was probed
+		return silence >= l.userTimeout
+	case l.userTimeout > 0:
+		return silence >= max(l.userTimeout, l.idle+l.interval)
+	default:
+		return info.Probes >= l.retries || info.Probes >= l.count && silence >= l.idle+time.Duration(l.count)*l.interval
 	}
-	l := readLimits(fd)
-	if l.userTimeout > 0 && info.Silence() >= l.userTimeout {
-		return true
-	}
-	return info.Probes >= l.count || info.Retransmits >= l.retries ||
-		info.Retransmits > 0 && info.Silence() >= retransmitTime(l.retries, l.maxRTO)
 }
 
 // kernelCounts says that TCP_INFO tells what was received and what is outstanding.
@@ -260,6 +282,9 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	out.unread = s.unreadAt(fd)
 	if s.family == familyTCP && !s.short.Load() {
 		if tcpinfo.Get(fd, &out.info) == nil && out.info.Full {
+			if out.info.FINSent {
+				s.writeShut.Store(true) // by whomever, perhaps before Wrap
+			}
 			out.unacked = s.unackedAt(fd, &out.info)
 			return true
 		}
@@ -303,17 +328,15 @@ func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
 	case syn >= 0 && i.Sent >= 0:
 		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
 	}
+	// Nothing is learned from that: meanwhile more may have been sent or acknowledged.
 	n, _ := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-	if i.State == tcpinfo.Open {
-		s.learnSYN(int64(n) - i.Unsent - i.Sent + i.Acked)
-	}
 	return int(n)
 }
 
 // learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as
 // it does if we were the one to connect. extra is by how much they exceed the data.
 func (s *socket) learnSYN(extra int64) {
-	if extra == 0 || extra == 1 {
+	if !s.writeShut.Load() && (extra == 0 || extra == 1) { // a FIN would count, too
 		s.synCounts.CompareAndSwap(0, int32(extra)+1)
 	}
 }

@@ -5,6 +5,7 @@ package liveness
 import (
 	"io"
 	"syscall"
+	"time"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
@@ -21,6 +22,10 @@ func sightOf(state tcpinfo.State) sight {
 	}
 }
 
+// deferTime is how long an event waits for them. A Read or a Write that has taken the
+// errno returns at once; a copy may have taken nothing, and wait for its other side.
+const deferTime = 100 * time.Millisecond
+
 // deferToIO leaves the verdict to other Reads and Writes that are under way, if
 // there are any: one of them may have taken the errno, and be about to bring it. They
 // do not wait, now that the socket is hung up.
@@ -29,7 +34,7 @@ func (s *socket) deferToIO(h hint) bool {
 	if h.err != nil {
 		own = 1
 	}
-	if s.inIO.Load() <= own {
+	if h.late || s.inIO.Load() <= own {
 		return false
 	}
 	s.deferred.Store(true)

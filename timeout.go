@@ -362,12 +362,7 @@ func asking(i *tcpinfo.Info, silence time.Duration, l *limits) time.Duration {
 	d := time.Duration(-1)
 	switch {
 	case i.InFlight > 0:
-		// Each retransmission came half as long, or less, after the one before as the
-		// next one will (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
-		d = 0
-		for n := range i.Retransmits - 1 {
-			d += i.RTO >> (n + 1)
-		}
+		d = i.RetransmitTime()
 	case i.Unsent > 0 && i.Probes > 0:
 		// Between window probes the time doubles, too (tcp_probe0_when).
 		d = 0

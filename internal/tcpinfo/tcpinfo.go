@@ -34,8 +34,9 @@ const (
 
 // Info is the evidence. Ages are measured by the kernel, from its own clock.
 type Info struct {
-	State State
-	Full  bool // whether anything but State was told
+	State   State
+	FINSent bool // State is Open, and our FIN is sent, or will be behind what is unsent
+	Full    bool // whether anything but State was told
 
 	SinceData time.Duration // age of the last data received
 	SinceAck  time.Duration // age of the last acknowledgement received
@@ -63,6 +64,16 @@ func (i *Info) Outstanding() bool { return i.InFlight > 0 || i.Unsent > 0 }
 // Solicitations counts what asked the peer's host for an answer, in a row, and got
 // none.
 func (i *Info) Solicitations() int { return i.Retransmits + i.Probes }
+
+// RetransmitTime is how long, at the least, the first retransmission was before the
+// last. Each came half as long, or less, after the one before as the next one will
+// (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
+func (i *Info) RetransmitTime() (d time.Duration) {
+	for n := range i.Retransmits - 1 {
+		d += i.RTO >> (n + 1)
+	}
+	return d
+}
 
 // Silence is the time since anything was heard from the peer's host.
 func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }

@@ -80,6 +80,7 @@ func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 		return nil
 	}
 	info.Full = true
+	info.FINSent = raw.State == 4 || raw.State == 5 // FIN_WAIT1, FIN_WAIT2
 	info.SinceData = time.Duration(raw.Last_data_recv) * time.Millisecond
 	info.SinceAck = time.Duration(raw.Last_ack_recv) * time.Millisecond
 	info.SinceSent = time.Duration(raw.Last_data_sent) * time.Millisecond
