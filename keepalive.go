@@ -198,8 +198,9 @@ func (s *socket) limitsNow() *limits {
 }
 
 // rememberLimits reads the options of the socket, for limitsNow.
-func (s *socket) rememberLimits(fd uintptr) *limits {
-	l := readLimits(fd)
+func (s *socket) rememberLimits(fd uintptr) *limits { return s.remember(readLimits(fd)) }
+
+func (s *socket) remember(l *limits) *limits {
 	if last := theHub.limits.Load(); last != nil && *last == *l {
 		l = last
 	} else {
@@ -207,4 +208,39 @@ func (s *socket) rememberLimits(fd uintptr) *limits {
 	}
 	s.limits.Store(l)
 	return l
+}
+
+// A deferral is what tune leaves to the clock.
+type deferral struct {
+	do    func(fd uintptr)
+	lasts time.Duration // until it is due
+	since time.Time
+}
+
+// put has the clock do d when it is due.
+func (c *Conn) put(d *deferral) {
+	t := c.timersOf()
+	t.checking.Lock()
+	d.since = time.Now()
+	t.deferred = d
+	t.checking.Unlock()
+	c.wake(t, d.since.Add(d.lasts))
+}
+
+// doDeferred does what is due, or returns how long it is until then. It begins anew
+// after a jump of the clock: perhaps the kernel stood still, too.
+func (c *Conn) doDeferred(t *timers, now, jumped time.Time) (wait time.Duration) {
+	d := t.deferred
+	if d == nil {
+		return 0
+	}
+	if jumped.After(d.since) {
+		d.since = now
+	}
+	if wait := d.since.Add(d.lasts).Sub(now); wait > 0 {
+		return wait
+	}
+	t.deferred = nil
+	_ = c.sock.raw.Control(d.do)
+	return 0
 }

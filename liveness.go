@@ -97,10 +97,30 @@
 // says [Unknown], and [Check] returns an error that wraps [errors.ErrUnsupported].
 //
 // What Config asks for, a system that cannot keep it refuses: PeerTimeout on OpenBSD,
-// which has no keep-alive for a connection of its own, and PeerTimeout of less than 22 s
-// on Solaris and illumos. Where the kernel does not count, ReadIdleTimeout and OnSilence
-// run while a Read waits, and StallTimeout while a Write does. The README says how each
-// system was tested.
+// which has no keep-alive for a connection of its own, PeerTimeout on AIX, which has no
+// known limit for data in flight, and PeerTimeout of less than 22 s on Solaris and
+// illumos. Where the kernel does not count, ReadIdleTimeout and OnSilence run while a
+// Read waits, StallTimeout while a Write does, and [Conn.Ping] is unsupported. The README
+// says how each system was tested.
+//
+// On systems other than Linux the kernel alone keeps PeerTimeout. macOS, the BSDs,
+// Solaris and illumos give up by the age of the last segment. So that a live peer which
+// has been silent for longer than PeerTimeout when it is wrapped can answer first, they
+// are told to wait for ten days of silence, and for the probes of KeepAlive or
+// PeerTimeout only once these have been sent: a peer that vanished before Wrap is found
+// about one probe later than another, on NetBSD in up to twice the time; a Conn that is
+// forgotten until then leaves its connection at ten days. After our own CloseWrite these
+// kernels ask no more (NetBSD, Solaris, illumos), or as they did before (macOS, FreeBSD),
+// so there is no bound if that comes before the probes were sent. macOS and the BSDs also
+// have a limit of their own for data in flight, of twelve retransmissions, which take six
+// minutes or more: with a PeerTimeout above twice that, an outage of less than half of it
+// may then end the connection.
+//
+// On Windows PeerTimeout is kept by keep-alive while nothing is in flight and by TCP_MAXRT
+// for data in flight. Each begins when the other ends, so after a Write just before the
+// last probe would be given up it may take twice PeerTimeout. Microsoft does not say
+// whether probes of a closed window count for TCP_MAXRT; if they do, a live peer that
+// takes nothing for that long is lost. [Status.Unacked] leaves out what was not sent yet.
 //
 // Under an emulator whose TCP_INFO is the state alone, such as qemu-user, and in gVisor,
 // closes and resets are seen, PeerTimeout is kept by the kernel's keep-alive while
@@ -150,6 +170,9 @@ type Config struct {
 	//
 	// A TCP_USER_TIMEOUT of the user's is left in place, and may end a connection
 	// earlier: also one whose peer is alive and slow.
+	//
+	// On other systems the kernel keeps it, with what it has: see Systems in the package
+	// documentation.
 	PeerTimeout time.Duration
 
 	// KeepAlive tunes the keep-alive probes. With Enable set it replaces the tuning
@@ -380,6 +403,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	// Registering is the last step that can fail: nobody is told of a Conn that is
 	// not returned.
 	seen := s.look(hint{})
+	tuned := s.setup
 	s.setup = nil
 	switch {
 	case seen.outcome == closed:
@@ -396,6 +420,9 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	c.judge(seen)
 	if c.allowHalfClose {
 		s.sample(new(sample)) // to tell our FIN from a RST later on; see socket.sentFIN
+	}
+	if tuned != nil && tuned.grace != nil {
+		c.put(tuned.grace)
 	}
 	if t := c.timers.Load(); t != nil {
 		if next := c.check(time.Now(), time.Time{}); !next.IsZero() {

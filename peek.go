@@ -116,8 +116,9 @@ func (s *socket) calm() bool {
 
 // A setup is for the first look of a Wrap.
 type setup struct {
-	cfg  *Config
-	undo []sockopt // what tune has changed
+	cfg   *Config
+	undo  []sockopt // what tune has changed
+	grace *deferral // what it leaves to the clock; nil if nothing
 }
 
 // A glance carries one look through RawConn.Control, which keeps the descriptor

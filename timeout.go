@@ -45,6 +45,7 @@ type timers struct {
 	lost     lostQuestion
 	stalled  stallQuestion
 	quiet    quietQuestion
+	deferred *deferral // nil if nothing is
 
 	own atomic.Pointer[ownClock] // of a connection that shares nothing with others; nil before it is needed
 }
@@ -241,6 +242,9 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 		again(wait)
 	}
 	if wait := c.settlePing(&s); wait > 0 {
+		again(wait)
+	}
+	if wait := c.doDeferred(t, now, jumped); wait > 0 {
 		again(wait)
 	}
 	return next
