@@ -9,7 +9,8 @@ import (
 // systemOptions: tcp_timer_keep in sys/netinet/tcp_timer.c goes by the age of the last
 // segment alone. The manual says that the options count seconds, but tcp_ctloutput
 // takes their values for ticks of the slow timer, of which a second has two
-// (PR_SLOWHZ). Should a kernel do as the manual says, detection takes twice as long.
+// (PR_SLOWHZ). Should a kernel do as the manual says, detection takes twice as long, and
+// the grace lasts for that in any case.
 func systemOptions() options {
 	return options{
 		idle: unix.TCP_KEEPIDLE, interval: unix.TCP_KEEPINTVL, count: unix.TCP_KEEPCNT, tick: time.Second / 2,

@@ -17,24 +17,13 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	if s.family != familyTCP || cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable {
 		return nil
 	}
-	field := "PeerTimeout"
-	if cfg.KeepAlive.Enable {
-		field = "KeepAlive"
-	}
 	o := systemOptions()
-	opts, err := o.plan(cfg, optionsOf(fd))
+	p, err := o.plan(cfg, optionsOf(fd))
 	if err != nil {
-		return badConfig(field, "%w", err)
+		return err
 	}
-	for _, o := range opts {
-		before, err := unix.GetsockoptInt(int(fd), o.level, o.name)
-		if err == nil {
-			err = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
-		}
-		if err == nil {
-			s.setup.undo = append(s.setup.undo, sockopt{o.level, o.name, before})
-			continue
-		}
+	get := func(level, name int) (int, error) { return unix.GetsockoptInt(int(fd), level, name) }
+	if s.setup.undo, err = o.set(&p, get, setterOf(fd)); err != nil {
 		s.untune(fd)
 		if s.lookAt(fd, hint{}).outcome > finSeen {
 			return nil // it is over, and nothing is left to be found
@@ -42,9 +31,25 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		if err == unix.ENOPROTOOPT {
 			err = fmt.Errorf("%w on this %s: %w", errors.ErrUnsupported, runtime.GOOS, err)
 		}
+		field := "PeerTimeout"
+		if cfg.KeepAlive.Enable {
+			field = "KeepAlive"
+		}
 		return badConfig(field, "%w", os.NewSyscallError("setsockopt", err))
 	}
-	s.rememberLimits(fd)
+	l := readLimits(fd)
+	if g := p.grace; g.lasts > 0 {
+		l.count = g.then
+		s.setup.grace = &deferral{lasts: g.lasts, do: func(fd uintptr) {
+			// After our FIN, to set the count starts a timer on macOS, FreeBSD and NetBSD
+			// that ends the connection after count · interval (FIN_WAIT_2 in tcp_ctloutput and
+			// change_keepalive), on macOS even if the peer speaks.
+			if !s.writeShut.Load() {
+				g.end(o.count, optionsOf(fd), setterOf(fd))
+			}
+		}}
+	}
+	s.remember(l)
 	return nil
 }
 
@@ -57,4 +62,8 @@ func readLimits(fd uintptr) *limits {
 
 func optionsOf(fd uintptr) func(name int) (int, error) {
 	return func(name int) (int, error) { return unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, name) }
+}
+
+func setterOf(fd uintptr) func(sockopt) error {
+	return func(o sockopt) error { return unix.SetsockoptInt(int(fd), o.level, o.name, o.value) }
 }
