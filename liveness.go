@@ -109,12 +109,12 @@
 // are told to wait for ten days of silence, and for the probes of KeepAlive or
 // PeerTimeout only once these have been sent: a peer that vanished before Wrap is found
 // about one probe later than another, on NetBSD in up to twice the time; a Conn that is
-// forgotten until then leaves its connection at ten days. After our own CloseWrite these
-// kernels ask no more (NetBSD, Solaris, illumos), or as they did before (macOS, FreeBSD),
-// so there is no bound if that comes before the probes were sent. macOS and the BSDs also
-// have a limit of their own for data in flight, of twelve retransmissions, which take six
-// minutes or more: with a PeerTimeout above twice that, an outage of less than half of it
-// may then end the connection.
+// forgotten until then leaves its connection at ten days. After our own CloseWrite NetBSD,
+// Solaris and illumos ask no more, and the others go on as they were told before, so there
+// is no bound if that comes before the probes were sent. macOS and the BSDs also have a
+// limit of their own for data in flight, of twelve retransmissions, which take six minutes
+// or more: with a PeerTimeout above twice that, an outage of less than half of it may then
+// end the connection.
 //
 // On Windows PeerTimeout is kept by keep-alive while nothing is in flight and by TCP_MAXRT
 // for data in flight. Each begins when the other ends, so after a Write just before the
