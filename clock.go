@@ -23,6 +23,9 @@ const late = time.Second
 
 // wake has t checked at when, or earlier if it is due earlier.
 func (k *clock) wake(t *token, when time.Time) {
+	if now := time.Now(); when.Before(now) {
+		when = now // who asks late does not make the clock late
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {

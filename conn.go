@@ -27,18 +27,23 @@ var _ interface {
 // received before is still returned, and then an error that wraps the verdict; with
 // PeerTimeout also where it was the kernel's own probes that found the peer lost. Its
 // Timeout method reports false, so that a loop that goes on after the time-outs of
-// its own deadlines ends. Of a wrapped connection that is not package net's own, what
+// its own deadlines ends. A Read waits until there is something to return; Close, a
+// deadline and a verdict end the wait. Of a wrapped connection that is not package net's own, what
 // was received before is what its Read returns beside an expired deadline.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.record()
-	if c.counted() {
-		n, err := c.inner.Read(b)
-		if err != nil {
-			return c.readFailed(b, n, err)
-		}
-		return n, nil
+	if !c.counted() {
+		return c.readUncounted(b)
 	}
-	return c.readUncounted(b)
+	if !c.direct {
+		// Whatever is in between may write meanwhile, as TLS does for a handshake.
+		defer c.endWrite(c.beginWrite())
+	}
+	n, err := c.inner.Read(b)
+	if err != nil {
+		return c.readFailed(b, n, err)
+	}
+	return n, nil
 }
 
 // readUncounted is Read where the kernel does not tell what was received, nor how a
@@ -71,7 +76,8 @@ func (c *Conn) endIO() {
 }
 
 // Write writes to the wrapped connection and returns what that one returns, or,
-// after a verdict of the library's own, an error that wraps it; see Read.
+// after a verdict of the library's own, an error that wraps it; see Read. It waits
+// while the send buffer is full; Close, a deadline and a verdict end the wait.
 func (c *Conn) Write(b []byte) (int, error) {
 	if err := c.refused(); err != nil {
 		return 0, err
@@ -426,9 +432,10 @@ func (c *Conn) deadline(t time.Time) time.Time {
 	return t
 }
 
-// Close closes the wrapped connection and returns what its Close returns. Unless
-// the connection has ended already, this is the end, with net.ErrClosed as its
-// reason.
+// Close closes the wrapped connection and returns what its Close returns: it ends
+// the Reads and Writes that wait, and a second Close is an error as it is for the wrapped
+// connection. Unless the connection has ended already, this is the end, with
+// net.ErrClosed as its reason.
 //
 // After ErrPeerLost and ErrPeerStalled, where the library has given the connection
 // up and the kernel not, Close frees the kernel's buffers at once: the peer, if it

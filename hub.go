@@ -274,7 +274,7 @@ func (t *token) record() {
 func (t *token) check(at, jumped time.Time) (next time.Time) {
 	c := t.conn.Value()
 	switch {
-	case c == nil || c.end.Load() != nil:
+	case c == nil:
 	case t.foreign:
 		go func() {
 			if next := c.check(at, jumped); !next.IsZero() {

@@ -110,15 +110,41 @@ type limits struct {
 // outstanding, counted from the last sign of life; 0 is never. TCP_USER_TIMEOUT
 // takes the place of the count of probes (tcp_keepalive_timer).
 func (l *limits) idleBound() time.Duration {
-	switch {
-	case !l.keepAlive:
+	if !l.keepAlive {
 		return 0
-	case l.userTimeout > 0:
-		n := max(1, (l.userTimeout-l.idle+l.interval-1)/max(1, l.interval))
-		return l.idle + n*l.interval
-	default:
-		return l.idle + time.Duration(l.count)*l.interval
 	}
+	return l.idle + time.Duration(l.probes())*l.interval
+}
+
+// probes is how many go unanswered before the kernel gives up.
+func (l *limits) probes() int {
+	if l.userTimeout > 0 {
+		return int(max(1, (l.userTimeout-l.idle+l.interval-1)/max(1, l.interval)))
+	}
+	return l.count
+}
+
+// lateIdleBound is idleBound with what the timers may be late.
+func (l *limits) lateIdleBound() time.Duration {
+	return lapse(l.idle) + time.Duration(l.probes())*lapse(l.interval)
+}
+
+// lapse is how long, at the most, a timer of Linux takes that is set for d. They expire
+// on a wheel, which gets coarser by eight for each turn of 63 of its steps, of which the
+// first is a tick (calc_wheel_index in kernel/time/timer.c): 17 s are 18.4 s where a
+// second has 250 ticks. How many it has nobody tells.
+func lapse(d time.Duration) (longest time.Duration) {
+	for _, tick := range []time.Duration{time.Second / 100, time.Second / 250, time.Second / 300, time.Second / 1000} {
+		step := tick
+		for range 8 {
+			if d < 63*step {
+				break
+			}
+			step *= 8
+		}
+		longest = max(longest, (d/step+1)*step)
+	}
+	return longest
 }
 
 // busyBound is the same while data are outstanding, counted from their first
@@ -130,6 +156,15 @@ func (l *limits) busyBound() time.Duration {
 	return retransmitTime(l.retries, l.maxRTO) + l.maxRTO
 }
 
+// closedBound is the same behind a window that has been closed for long, and so is
+// probed as rarely as ever.
+func (l *limits) closedBound() time.Duration {
+	if l.userTimeout > 0 {
+		return l.busyBound()
+	}
+	return time.Duration(l.retries+1) * lapse(l.maxRTO)
+}
+
 // detectWithin is the worst case of both, with what timers may be late; 0 means
 // that there is no bound. Without peerTimeout they add up, because the kernel
 // begins afresh when the application writes just before the last probe is given up.
@@ -138,7 +173,7 @@ func (l *limits) detectWithin(peerTimeout time.Duration) time.Duration {
 	if idle == 0 {
 		return 0
 	}
-	idle += idle/20 + 2*time.Second
+	idle = max(idle+idle/20, l.lateIdleBound()) + 2*time.Second
 	if peerTimeout == 0 {
 		return idle + l.busyBound()
 	}

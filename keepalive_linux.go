@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"cmp"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		field = "KeepAlive"
 	}
 	if p := cfg.probes(); p.Enable {
+		if !cfg.KeepAlive.Enable {
+			p.Idle = punctual(p, cfg.PeerTimeout)
+		}
 		if p.Interval > 0 {
 			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(p.Interval)})
 		}
@@ -59,6 +63,17 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	s.rememberLimits(fd)
 	s.ownRTO = limit
 	return nil
+}
+
+// punctual returns the idle time with which probes tuned as p find a peer within 1.05 of
+// peerTimeout and two seconds, however late they are: that adds up to a tenth where the
+// intervals are longer than some 16 s. To ask sooner does no harm.
+func punctual(p net.KeepAliveConfig, peerTimeout time.Duration) time.Duration {
+	l := limits{keepAlive: true, idle: p.Idle, interval: p.Interval, count: p.Count}
+	for limit := peerTimeout + peerTimeout/20 + 2*time.Second; l.lateIdleBound() > limit && l.idle > time.Second; {
+		l.idle -= wholeSeconds(min(l.idle-time.Second, max(time.Second, (l.lateIdleBound()-limit)/2)))
+	}
+	return l.idle
 }
 
 // rtoLimit returns the TCP_RTO_MAX_MS to set, or 0 to leave it alone: the kernel

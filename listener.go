@@ -7,7 +7,7 @@ import (
 )
 
 // A Listener wraps each connection that another listener accepts. It is made by
-// [NewListener], and accept loops stay as they are.
+// [NewListener], and accept loops stay as they are. Its zero value is not usable.
 //
 // Multiple goroutines may invoke methods on a Listener simultaneously.
 type Listener struct {

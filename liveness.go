@@ -164,9 +164,18 @@ type Config struct {
 	// while idle, and 1.25 PeerTimeout + 1 s with data in flight, unsent, or behind a
 	// closed window. Kernels before 6.15 have no TCP_RTO_MAX_MS, and there the latter
 	// is 2 PeerTimeout + 1 s, or PeerTimeout + 4 min behind a window that has been closed
-	// for long, which these kernels probe every two minutes. Data that are written
-	// through NetConn are not watched.
+	// for long, which these kernels probe every two minutes. Behind a window that closed
+	// on data in flight, which the kernel then retransmits in place of a probe, it is 1.5
+	// PeerTimeout + 1 s. Data that are written through NetConn are not watched.
 	// See [Status.DetectWithin] for what holds on a connection.
+	//
+	// The kernel's own patience with data in flight is 924 s and more (tcp_retries2 in
+	// tcp(7), which may be set lower), and 240 s where the window closed on them. With a
+	// PeerTimeout of more than twice that it ends sooner than half of PeerTimeout.
+	//
+	// While nothing is outstanding nothing is done for it, with two exceptions: a copy
+	// that waits for its source, and a Read of a Conn above TLS, which may write, have
+	// the connection looked at eight times in PeerTimeout, and ten in StallTimeout.
 	//
 	// A TCP_USER_TIMEOUT of the user's is left in place, and may end a connection
 	// earlier: also one whose peer is alive and slow.
@@ -198,8 +207,9 @@ type Config struct {
 	// download is silence too. It is 100 ms or more; 0 is never.
 	//
 	// Bytes received count, from Wrap or the last of them on, whoever reads them. The
-	// clock stands still while our own receive buffer is full, and stops with the
-	// peer's FIN. Keep-alive answers do not count. Where the kernel does not tell when
+	// clock stands still while our own receive buffer is full, as far as it is seen so:
+	// it is looked at when the silence may be over, and ten times as often while
+	// something is unread. The clock stops with the peer's FIN. Keep-alive answers do not count. Where the kernel does not tell when
 	// bytes came (anywhere but on TCP on Linux), the clock runs while a Read waits, and
 	// stands still between two of them.
 	ReadIdleTimeout time.Duration
@@ -325,7 +335,8 @@ func isNil(conn net.Conn) bool {
 // net looks for its own types and finds a Conn: from a Conn by ReadFrom of a bare
 // *net.TCPConn, and from a bare connection to a Conn that wraps a *net.UnixConn.
 //
-// Multiple goroutines may invoke methods on a Conn simultaneously.
+// A Conn comes from Wrap or Accept; its zero value is not usable. Multiple goroutines
+// may invoke methods on a Conn simultaneously.
 //
 // A Conn that is forgotten without Close is freed and its socket closed, as without
 // us. But while it owes somebody a call it is kept: from OnDisconnect (in the Config
@@ -695,9 +706,15 @@ func (c *Conn) Status() Status {
 	var s sample
 	sampled := c.sock.raw != nil && c.sock.sample(&s)
 	var seen sight
-	if sampled && c.counted() && s.info.State == tcpinfo.Open {
+	switch {
+	case !sampled || !c.counted():
+		seen = c.look(hint{})
+	case s.info.State == tcpinfo.Open:
 		seen.outcome = open
-	} else {
+	case s.info.State == tcpinfo.CloseWait && c.allowHalfClose:
+		seen.outcome = finSeen
+		c.sock.finSeen.Store(true)
+	default:
 		seen = c.look(hint{})
 	}
 	if e := c.end.Load(); e != nil {
@@ -716,6 +733,13 @@ func (c *Conn) Status() Status {
 			timeout = t.peer
 		}
 		st.DetectWithin = c.sock.limitsNow().detectWithin(timeout)
+		switch i := &s.info; {
+		case st.DetectWithin == 0 || !i.Outstanding() || !windowClosed(i):
+		case timeout == 0:
+			st.DetectWithin = max(st.DetectWithin, c.sock.limitsNow().closedBound())
+		case i.Retransmitting():
+			st.DetectWithin = max(st.DetectWithin, timeout*3/2+time.Second) // see Conn.spare
+		}
 	}
 	return st
 }

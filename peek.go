@@ -50,6 +50,11 @@ type kernel interface {
 	shut(read, write bool)
 }
 
+// deferTime is how long an event waits for a Read or a Write that may have taken the
+// errno, and then returns at once. A copy may have taken nothing, and wait for its
+// other side.
+const deferTime = 100 * time.Millisecond
+
 // A family says what a look may trust.
 type family uint8
 

@@ -259,13 +259,15 @@ func kernelGaveUp(fd uintptr) bool {
 	case info.Retransmits > 0:
 		ranOut := info.SinceSent+tickSlack >= info.RTO
 		if l.userTimeout > 0 {
-			// It counts from the first retransmission, and shortens the last wait.
-			retransmitting := info.RetransmitTime() + info.SinceSent + time.Duration(info.Retransmits+1)*tickSlack
-			return retransmitting >= l.userTimeout || ranOut && silence >= l.userTimeout
+			// It counts from the first retransmission, and shortens the last wait. What the
+			// time-outs were is known but for those at their limit.
+			before := max(info.RetransmitTime(), retransmitTime(info.Retransmits-1, l.maxRTO)-minRTO)
+			return before+info.SinceSent >= l.userTimeout*7/8 || ranOut && silence >= l.userTimeout
 		}
 		return ranOut && (info.Retransmits >= l.retries || silence >= retransmitTime(l.retries, l.maxRTO))
 	case l.userTimeout > 0 && info.Backoff > 0: // the window was probed
-		return silence >= l.userTimeout
+		// It counts from the first probe, answered or not.
+		return silence >= l.userTimeout || retransmitTime(info.Backoff, l.maxRTO)-minRTO >= l.userTimeout*7/8
 	case l.userTimeout > 0:
 		return silence >= max(l.userTimeout, l.idle+l.interval)
 	default:

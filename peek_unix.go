@@ -5,7 +5,6 @@ package liveness
 import (
 	"io"
 	"syscall"
-	"time"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
@@ -21,10 +20,6 @@ func sightOf(state tcpinfo.State) sight {
 		return sight{outcome: open}
 	}
 }
-
-// deferTime is how long an event waits for them. A Read or a Write that has taken the
-// errno returns at once; a copy may have taken nothing, and wait for its other side.
-const deferTime = 100 * time.Millisecond
 
 // deferToIO leaves the verdict to other Reads and Writes that are under way, if
 // there are any: one of them may have taken the errno, and be about to bring it. They

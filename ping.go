@@ -111,19 +111,23 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 		return s, err
 	}
 	p.settle(c, &s)
-	since := s.asked.Sub(p.probe.sent)
+	return s, p.prompt(c, &s)
+}
+
+// prompt sends a probe if it is time for one; mu is held.
+func (p *pinger) prompt(c *Conn, s *sample) (err error) {
 	// A socket that was heard within a second would not ask before that is over,
 	// and one with data outstanding asks by these.
-	if s.info.Silence() < time.Second || s.info.Outstanding() || since < pingInterval {
-		return s, nil
+	if s.info.Silence() < time.Second || s.info.Outstanding() || s.asked.Sub(p.probe.sent) < pingInterval {
+		return nil
 	}
 	c.sock.limitsNow() // before they change: Status tells those that last
-	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, &s) }); cerr != nil {
+	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, s) }); cerr != nil {
 		c.look(hint{})
-		return s, nil
+		return nil
 	}
 	c.wake(c.timersOf(), time.Now().Add(maxPingWait)) // ctx may end before there is an answer
-	return s, err
+	return err
 }
 
 var errNoEvidence = fmt.Errorf("the kernel shows too little: %w", errors.ErrUnsupported)
@@ -143,24 +147,43 @@ func (p *pinger) settle(c *Conn, s *sample) time.Duration {
 		*b = probe{}
 		return 0
 	}
-	if b.armed && s.info.Probes != b.counted { // the kernel counts in 8 bits
-		_ = c.sock.raw.Control(func(fd uintptr) { b.disarm(fd, s) })
+	if !b.armed {
+		return pingInterval
 	}
-	if b.armed {
+	if s.info.Probes == b.counted { // the kernel counts in 8 bits
 		return maxPingWait
 	}
+	_ = c.sock.raw.Control(func(fd uintptr) { b.disarm(fd, s) })
 	return pingInterval
+}
+
+func (c *Conn) hasPinger() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pinger != nil
 }
 
 // settlePing is for the clock, which goes on when no Ping waits any more.
 func (c *Conn) settlePing(s *sample) time.Duration {
-	c.mu.Lock()
-	p := c.pinger
-	c.mu.Unlock()
-	if p == nil {
+	if !c.hasPinger() {
 		return 0
 	}
+	p := c.pingerOf()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.settle(c, s)
+}
+
+// promptPing sends another probe in the place of the kernel's own, which those of a
+// Ping have put off, if it is time for one: a verdict waits for it.
+func (c *Conn) promptPing(s *sample) {
+	if !c.hasPinger() {
+		return
+	}
+	p := c.pingerOf()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.probe.sent.IsZero() {
+		_ = p.prompt(c, s)
+	}
 }

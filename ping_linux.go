@@ -19,7 +19,7 @@ const maxUserTimeout = math.MaxInt32 * time.Millisecond
 // The kernel cannot be made to forget that a probe was unanswered. So the number
 // that ends the connection is raised by each of ours, and a user timeout, which
 // would end it at the second probe whatever their number (tcp_keepalive_timer in
-// net/ipv4/tcp_timer.c), is put aside.
+// net/ipv4/tcp_timer.c), is put aside or moved on.
 func (p *probe) send(fd uintptr, s *sample) error {
 	if p.sent.IsZero() {
 		p.original = *readLimits(fd)
@@ -34,7 +34,11 @@ func (p *probe) send(fd uintptr, s *sample) error {
 		if o.keepAlive {
 			aside = min(aside, o.idleBound())
 		}
-	case p.sent.IsZero() && o.userTimeout > 0:
+	case o.userTimeout > 0 && o.keepAlive:
+		// Without one the count would begin to matter, and the kernel may be beyond it
+		// already. So it is moved on instead, by each of ours.
+		aside = min(maxUserTimeout, max(o.userTimeout, o.idleBound()+time.Duration(p.unheard+1)*o.interval))
+	case o.userTimeout > 0:
 		aside = 0
 	}
 	if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, count); err != nil {
@@ -55,7 +59,7 @@ func (p *probe) send(fd uintptr, s *sample) error {
 	}
 	idle := 1
 	if o.keepAlive && s.info.Silence() >= o.idle {
-		idle = seconds(o.idle)
+		idle = settableIdle(o.idle)
 	} else {
 		p.armed = true
 	}
@@ -70,9 +74,9 @@ func (p *probe) disarm(fd uintptr, s *sample) {
 	switch {
 	case !o.keepAlive:
 		_ = setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
-		_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(o.idle))
+		_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, settableIdle(o.idle))
 	case s.info.Silence()+pingInterval/2 < o.idle:
-		_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(o.idle))
+		_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, settableIdle(o.idle))
 	default:
 		return
 	}
@@ -82,13 +86,17 @@ func (p *probe) disarm(fd uintptr, s *sample) {
 // restore puts everything back; the peer was heard, so no count is left to matter.
 func (p *probe) restore(fd uintptr) {
 	o := &p.original
-	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, o.count)
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, min(o.count, maxProbeCount))
 	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.userTimeout/time.Millisecond))
 	if !o.keepAlive {
 		_ = setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 	}
-	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(o.idle))
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, settableIdle(o.idle))
 }
+
+// settableIdle is what can be set of an idle time: the sysctl may have given a longer
+// one, which no option can.
+func settableIdle(d time.Duration) int { return seconds(min(d, maxProbeTime)) }
 
 func setOption(fd uintptr, level, name, value int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, name, value))

@@ -34,6 +34,10 @@ func TestPing(t *testing.T) {
 		run("OnLossyPath", testPingOnLossyPath)
 		run("AndSlowProcess", testPingAndSlowProcess)
 		run("AndDetectWithin", testPingAndDetectWithin)
+		run("AndLongUserTimeout", testPingAndLongUserTimeout)
+		run("AndVerdict", testPingAndVerdict)
+		run("ThenFIN", testPingThenFIN)
+		run("Wakes", testPingWakes)
 		run("Context", testPingContext)
 		run("Limit", testPingLimit)
 		run("ThousandPings", testPingThousandPings)
@@ -725,4 +729,125 @@ func testPingThousandPings(t *testing.T) {
 	if slow(t, took, time.Second) {
 		t.Errorf("%d Pings took %v", n, took)
 	}
+}
+
+func keepAliveOf(idle, interval, count int) func(*testing.T, *net.TCPConn) {
+	return func(t *testing.T, conn *net.TCPConn) {
+		conn.SetKeepAliveConfig(net.KeepAliveConfig{
+			Enable: true, Idle: time.Duration(idle) * time.Second, Interval: time.Duration(interval) * time.Second, Count: count,
+		})
+	}
+}
+
+// Under a user timeout the kernel heeds no count of probes, and may be beyond it: it
+// must not begin to heed it.
+func testPingAndLongUserTimeout(t *testing.T) {
+	line := func(t *testing.T, idle, interval, count int) *line {
+		liveness.NeedsTCPInfo(t)
+		return bareLine(t, func(t *testing.T, conn *net.TCPConn) {
+			keepAliveOf(idle, interval, count)(t, conn)
+			setOptionOf(t, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30_000)
+		}, nil)
+	}
+	sideBySide(t, func(run func(string, func(*testing.T))) {
+		run("after an outage", func(t *testing.T) {
+			l := line(t, 1, 1, 3)
+			before := readOptions(t, l.bare)
+			mend := l.cut(bothDeaf)
+			l.wait("more probes than the count", func(s liveness.Status) bool { return s.Probes >= 6 })
+			mend()
+			if took, err := l.ping(10 * time.Second); err != nil {
+				t.Errorf("%v, after %v", err, took)
+			}
+			l.restored(before)
+		})
+		run("in an outage", func(t *testing.T) {
+			l := line(t, 2, 1, 3)
+			before := readOptions(t, l.bare)
+			l.quiet(1100 * time.Millisecond)
+			mend := l.cut(bothDeaf)
+			_, err := l.ping(300 * time.Millisecond)
+			l.unanswered(err)
+			for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(50 * time.Millisecond) {
+				if !l.conn.Alive() {
+					t.Fatalf("killed after %v: %v", time.Since(began), l.conn.Err())
+				}
+			}
+			mend()
+			if took, err := l.ping(10 * time.Second); err != nil {
+				t.Errorf("after the outage: %v, after %v", err, took)
+			}
+			l.restored(before)
+		})
+	})
+}
+
+// A Ping late in the kernel's cycle puts its probes off, and no verdict.
+func testPingAndVerdict(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
+	const timeout = 18 * time.Second // 6/3/4
+	l := newLine(t, &liveness.Config{PeerTimeout: timeout})
+	since, _ := l.vanish(idleLoad, bothDeaf)
+	time.Sleep(time.Until(since.Add(timeout - 300*time.Millisecond)))
+	l.ping(200 * time.Millisecond)
+	// By now a verdict waits for the next probe only.
+	l.end(liveness.ErrPeerLost, since, timeout/2, idleLoad.within(timeout)-time.Second)
+}
+
+// What a Ping has changed is put back also if the peer then finishes sending.
+func testPingThenFIN(t *testing.T) {
+	l := bareLine(t, pingOptions["keep-alive 8/2/3, user timeout 20 s"], nil)
+	before := readOptions(t, l.bare)
+	l.quiet(1100 * time.Millisecond)
+	mend := l.cut(bothDeaf)
+	_, err := l.ping(300 * time.Millisecond)
+	l.unanswered(err)
+	mend()
+	l.peer.CloseWrite()
+	l.waitEnd()
+	if _, err := l.conn.Write([]byte("response")); err != nil {
+		t.Fatal(err)
+	}
+	l.restored(before)
+}
+
+// A Ping that gave up leaves a clock that looks now and then.
+func testPingWakes(t *testing.T) {
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	keepAliveOf(2, 20, 9)(t, conn.(*net.TCPConn))
+	counted := &countedConn{TCPConn: conn.(*net.TCPConn)}
+	l := lineOf(t, counted, peer, nil)
+	l.bare = counted.TCPConn
+	l.exchange0()
+	l.cut(bothDeaf)
+	l.quiet(1700 * time.Millisecond) // the kernel is about to ask
+	_, err := l.ping(100 * time.Millisecond)
+	l.unanswered(err)
+	time.Sleep(500 * time.Millisecond)
+	before := counted.looks.Load()
+	time.Sleep(3 * time.Second)
+	if n := counted.looks.Load() - before; n > 8 {
+		t.Errorf("%d looks in 3 s", n)
+	}
+}
+
+// A countedConn counts what is asked of its descriptor.
+type countedConn struct {
+	*net.TCPConn
+	looks atomic.Int64
+}
+
+func (c *countedConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return &countedRawConn{raw, c}, err
+}
+
+type countedRawConn struct {
+	syscall.RawConn
+	conn *countedConn
+}
+
+func (r *countedRawConn) Control(f func(uintptr)) error {
+	r.conn.looks.Add(1)
+	return r.RawConn.Control(f)
 }

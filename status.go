@@ -87,6 +87,8 @@ type sample struct {
 	// Before and after the kernel was asked: the process may have been suspended there.
 	asked, answered time.Time
 
+	heard time.Time // when the last byte came
+
 	deaf bool // nothing was asked of the kernel, and nobody waits in Read to tell
 }
 
@@ -141,7 +143,7 @@ func (st *Status) evidence() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, many))
 		}
 	}
-	if st.Unacked == 0 {
+	if st.Unacked == 0 || st.Retransmits > 0 { // a window is probed in place of that
 		count(st.Probes, "keep-alive probe unanswered", "keep-alive probes unanswered")
 	} else {
 		count(st.Probes, "window probe unanswered", "window probes unanswered")

@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,12 +37,13 @@ type timers struct {
 
 	// Without counters of the kernel, Reads tell what was received; see Conn.Read.
 	least    atomic.Int64 // nanoseconds of the shortest silence that somebody asked for
-	reads    sync.Mutex   // guards the next two, and Conn.reading with them; nothing else is taken while it is held
-	lastRead time.Time    // when the last byte came, later by as long as nobody was in a Read since
+	reads    sync.Mutex   // guards the next three, and Conn.reading with them; nothing else is taken while it is held
+	lastData time.Time    // when the last byte came; zero before
+	lastRead time.Time    // the same, later by as long as nobody was in a Read since
 	readsAt  time.Time    // when a Read last began or ended
 
-	checking sync.Mutex // one check at a time; guards the rest, and is taken before Conn.mu
-	sparing  bool       // see Conn.spare
+	checking sync.Mutex    // one check at a time; guards the rest, and is taken before Conn.mu
+	spared   time.Duration // the TCP_RTO_MAX_MS that the socket has by Conn.spare; 0 before
 	lost     lostQuestion
 	stalled  stallQuestion
 	quiet    quietQuestion
@@ -161,17 +163,18 @@ func (c *Conn) endRead(n int) {
 	t.reads.Lock()
 	t.readsAt = time.Now()
 	if n > 0 {
-		t.lastRead = t.readsAt
+		t.lastRead, t.lastData = t.readsAt, t.readsAt
 	}
 	c.reading.Add(-1)
 	t.reads.Unlock()
 }
 
-// heardOf is the silence up to now as Reads tell it, unless nobody is in one.
-func (c *Conn) heardOf(t *timers, now time.Time) (silence time.Duration, deaf bool) {
+// heardOf is the silence up to now as Reads tell it, and since when it has been, unless
+// nobody is in one.
+func (c *Conn) heardOf(t *timers, now time.Time) (silence time.Duration, heard time.Time, deaf bool) {
 	t.reads.Lock()
 	defer t.reads.Unlock()
-	return max(0, now.Sub(t.lastRead)), c.reading.Load() == 0
+	return max(0, now.Sub(t.lastRead)), t.lastData, c.reading.Load() == 0
 }
 
 // check asks the clock's questions, and the kernel for the answers. It returns
@@ -179,11 +182,21 @@ func (c *Conn) heardOf(t *timers, now time.Time) (silence time.Duration, deaf bo
 // jumped when the clock last came much too late.
 func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 	t := c.timers.Load()
-	if t == nil || c.end.Load() != nil {
+	if t == nil {
 		return next
 	}
 	t.checking.Lock()
 	defer t.checking.Unlock()
+	if c.end.Load() != nil {
+		// What a Ping has changed is put back also behind the peer's FIN.
+		var s sample
+		if c.hasPinger() && c.sample(t, &s) {
+			if wait := c.settlePing(&s); wait > 0 {
+				next = s.asked.Add(wait)
+			}
+		}
+		return next
+	}
 	t.awake.Store(false) // before the sample: a write that comes later marks again
 	var s sample
 	if !c.sample(t, &s) {
@@ -207,11 +220,16 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 		}
 	}
 	if t.peer > 0 && c.counted() {
-		c.spare(t, &s.info)
+		if wait := c.spare(t, &s.info); wait > 0 {
+			again(wait)
+		}
 		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow())
 		if lost {
 			c.overrule(ErrPeerLost, errTimedOut, &s, s.info.Silence())
 			return time.Time{}
+		}
+		if !t.lost.first.IsZero() && !s.info.Outstanding() {
+			c.promptPing(&s)
 		}
 		if wait > 0 {
 			again(wait)
@@ -235,10 +253,13 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 			return time.Time{}
 		}
 		if wait := state.wait(limit, silence); wait > 0 {
+			if s.unread > 0 {
+				wait = min(wait, max(limit/10, time.Millisecond)) // it may fill our buffer, and be read, before long
+			}
 			again(wait)
 		}
 	}
-	for wait := range c.askSilences(now, state, silence) {
+	for wait := range c.askSilences(now, s.heard, state, silence) {
 		again(wait)
 	}
 	if wait := c.settlePing(&s); wait > 0 {
@@ -251,20 +272,31 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 }
 
 // spare keeps the kernel from giving up a peer too early whose window has closed on
-// data in flight: it does so once nothing was heard for two TCP_RTO_MAX_MS
-// (tcp_rtx_probe0_timed_out in net/ipv4/tcp_timer.c), and ours is so small that this
-// would take two lost segments. It is raised, to what still lets the verdict come in
-// time, for as long as it matters. lostQuestion looks often enough to see it begin.
-func (c *Conn) spare(t *timers, i *tcpinfo.Info) {
+// data in flight: it does so when a retransmission is due and nothing was heard for two
+// TCP_RTO_MAX_MS (tcp_rtx_probe0_timed_out in net/ipv4/tcp_timer.c), and ours is so
+// small that this would take two lost segments. So it is raised while they go
+// unanswered, by no more than the next one needs, since they would be as far apart, and
+// to what still lets the verdict come in time. It returns when to look again.
+func (c *Conn) spare(t *timers, i *tcpinfo.Info) time.Duration {
 	own := c.sock.ownRTO
-	if own == 0 || i.Retransmitting() == t.sparing {
-		return
+	if own == 0 {
+		return 0
 	}
-	t.sparing = !t.sparing
-	if t.sparing {
-		own = max(own, min(t.peer*5/8, maxRTO))
+	want, again := own, time.Duration(0)
+	if i.Retransmitting() {
+		next := i.Silence() + max(0, i.RTO-i.SinceSent)
+		// Timers come late by up to an eighth (kernel/time/timer.c).
+		want = max(own, min(next/2+i.RTO/16+100*time.Millisecond, t.peer*5/8, maxRTO)).Round(100 * time.Millisecond)
+		again = own / 2
 	}
-	_ = c.sock.raw.Control(func(fd uintptr) { setMaxRTO(fd, own) })
+	if t.spared == 0 {
+		t.spared = own
+	}
+	if want != t.spared {
+		t.spared = want
+		_ = c.sock.raw.Control(func(fd uintptr) { setMaxRTO(fd, want) })
+	}
+	return again
 }
 
 // sample takes the evidence of the clock, or reports false if the connection has
@@ -273,6 +305,7 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	asked := time.Now()
 	sampled := c.sock.raw != nil && c.sock.sample(s)
 	s.asked, s.answered = asked, time.Now()
+	s.heard = asked.Add(-s.info.SinceData)
 	if c.counted() {
 		return sampled && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
 	}
@@ -286,9 +319,9 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// What was received is told by Reads, and nothing while nobody is in one.
-	s.info.SinceData, s.deaf = c.heardOf(t, asked) // a process that stops from here on adds nothing
+	s.info.SinceData, s.heard, s.deaf = c.heardOf(t, asked) // a process that stops from here on adds nothing
 	if s.unread > 0 {
-		s.info.SinceData = 0 // the Read that waits is about to return, however late it is run
+		s.info.SinceData, s.heard = 0, asked // the Read that waits is about to return, however late it is run
 	}
 	// That nothing is taken is told by a Write that waits while the queue of the
 	// socket stays as it is. If that is empty, it is our Write that is late.
@@ -375,7 +408,9 @@ func asking(i *tcpinfo.Info, silence time.Duration, l *limits) time.Duration {
 		}
 	}
 	if i.Probes > 0 && (i.InFlight > 0 || i.Unsent == 0) {
-		d = max(d, silence-l.idle) // the keep-alive has asked, perhaps before there was anything to send
+		// The keep-alive has asked, perhaps before there was anything to send, and once
+		// more after each interval: what is longer ago was one lost probe.
+		d = max(d, min(silence-l.idle, time.Duration(i.Probes-1)*l.interval))
 	}
 	return d
 }
@@ -539,7 +574,7 @@ type silence struct {
 }
 
 // askSilences starts what is due, and yields when to ask again.
-func (c *Conn) askSilences(now time.Time, state quietState, quiet time.Duration) func(yield func(time.Duration) bool) {
+func (c *Conn) askSilences(now, heard time.Time, state quietState, quiet time.Duration) func(yield func(time.Duration) bool) {
 	return func(yield func(time.Duration) bool) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -551,7 +586,7 @@ func (c *Conn) askSilences(now time.Time, state quietState, quiet time.Duration)
 			age := min(quiet, now.Sub(s.from))
 			// The kernel's age may make a byte that answered f look a tick older than the
 			// call; what came before the call is older by all of the silence.
-			answered := s.called.IsZero() || now.Add(-quiet).After(s.called.Add(-s.after/2))
+			answered := s.called.IsZero() || heard.After(s.called.Add(-s.after/2))
 			wait := state.wait(limit, age)
 			switch {
 			case state == quietRuns && !answered:
@@ -572,7 +607,12 @@ func (c *Conn) askSilences(now time.Time, state quietState, quiet time.Duration)
 }
 
 func (c *Conn) callSilence(s *silence) {
-	s.f()
+	c.mu.Lock()
+	registered := slices.Contains(c.silences, s) // and neither stopped nor at the end
+	c.mu.Unlock()
+	if registered {
+		s.f()
+	}
 	c.mu.Lock()
 	s.running = false
 	c.mu.Unlock()

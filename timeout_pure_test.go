@@ -11,11 +11,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -291,7 +293,7 @@ func (s *supervisor) check() {
 		}
 	}
 	if s.peer > 0 {
-		lost, wait := s.lost.ask(s.time(now), s.time(s.jumped), &i, s.peer, &limits{idle: s.end.idle, maxRTO: s.end.limit})
+		lost, wait := s.lost.ask(s.time(now), s.time(s.jumped), &i, s.peer, &limits{idle: s.end.idle, interval: s.end.interval, maxRTO: s.end.limit})
 		if lost {
 			s.verdict, s.at = ErrPeerLost, now
 			return
@@ -1352,7 +1354,7 @@ func (tr *trace) replay(t *testing.T) {
 	verdict("lost", tr.Lost, func() question {
 		var q lostQuestion
 		return func(at time.Duration, i *tcpinfo.Info) (bool, time.Duration) {
-			return q.ask(epoch.Add(at), time.Time{}, i, peer, &limits{idle: idle, maxRTO: rtoLimit(peer, defaultRetries2)})
+			return q.ask(epoch.Add(at), time.Time{}, i, peer, &limits{idle: idle, interval: KeepAlive(peer).Interval, maxRTO: rtoLimit(peer, defaultRetries2)})
 		}
 	})
 	verdict("stalled", tr.Stalled, func() question {
@@ -1555,6 +1557,145 @@ func TestStoppedWhileChecking(t *testing.T) {
 		next := c.check(at, time.Time{})
 		if err := c.Err(); stopped != (err == nil) || stopped == next.IsZero() {
 			t.Errorf("stopped: %t; the verdict is %v, the next check at %v", stopped, err, next)
+		}
+	}
+}
+
+// What is due before it was asked for is not late.
+func TestWakeInThePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k clock
+		spy, c, token := newSpy(t)
+		defer runtime.KeepAlive(c)
+		time.Sleep(time.Minute)
+		k.wake(token, time.Now().Add(-10*late))
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if len(spy.looks) != 1 || !k.jumped.IsZero() {
+			t.Errorf("checked at %v, jumped at %v", spy.looks, k.jumped)
+		}
+	})
+}
+
+// One lost keep-alive of a rare tuning is no sign that the kernel has been asking.
+func TestOneLostKeepAlive(t *testing.T) {
+	const timeout = time.Minute
+	l := &limits{keepAlive: true, idle: 15 * time.Second, interval: 75 * time.Second, count: 9, maxRTO: 6300 * time.Millisecond, retries: defaultRetries2}
+	// Heard at 0. The probe at 15 s was lost, and the outage begins when data are sent.
+	const sent = 65 * time.Second
+	epoch := time.Now()
+	var q lostQuestion
+	for at := time.Duration(sent); ; {
+		i := tcpinfo.Info{State: tcpinfo.Open, Full: true, InFlight: 1, Probes: 1, SinceAck: at, SinceData: at, PeerWindow: 1000, RTO: minRTO, SinceSent: at - sent}
+		for i.SinceSent >= i.RTO {
+			i.SinceSent -= i.RTO
+			i.RTO = min(2*i.RTO, l.maxRTO)
+			i.Retransmits++
+		}
+		lost, wait := q.ask(epoch.Add(at), time.Time{}, &i, timeout, l)
+		if lost {
+			if outage := at - sent; outage < timeout/2 || outage > timeout+timeout/4 {
+				t.Errorf("lost after an outage of %v", outage)
+			}
+			return
+		}
+		at += max(wait, time.Millisecond)
+	}
+}
+
+// In one silence f runs once, also after a jump of the clock, and not at all once it
+// was stopped or the connection has ended.
+func TestSilencesOnce(t *testing.T) {
+	c := &Conn{kernel: new(ioResults)}
+	c.timersOf()
+	epoch := time.Now()
+	calls := make(chan struct{}, 10)
+	s := &silence{after: time.Second, f: func() { calls <- struct{}{} }, from: epoch}
+	c.silences = []*silence{s}
+	var q quietQuestion
+	q.from = epoch
+	ask := func(at, jumped time.Duration) {
+		smp := &sample{info: tcpinfo.Info{State: tcpinfo.Open, OurWindow: 1 << 16, SinceData: at}, heard: epoch}
+		smp.asked, smp.answered = epoch.Add(at), epoch.Add(at)
+		state, quiet := q.ask(smp.asked, epoch.Add(jumped), smp)
+		for range c.askSilences(smp.asked, smp.heard, state, quiet) {
+		}
+		for running := true; running; time.Sleep(time.Millisecond) {
+			c.mu.Lock()
+			running = s.running
+			c.mu.Unlock()
+		}
+	}
+	ask(1100*time.Millisecond, 0)
+	ask(5*time.Second, 4900*time.Millisecond)
+	ask(6*time.Second, 4900*time.Millisecond)
+	if n := len(calls); n != 1 {
+		t.Errorf("f ran %d times", n)
+	}
+	c.silences = nil
+	s.running = true
+	c.callSilence(s)
+	if n := len(calls); n != 1 || s.running {
+		t.Errorf("f ran %d times; running: %t", n, s.running)
+	}
+}
+
+// What is retransmitted into a closed window is as far apart as ever is of use, and the
+// kernel does not give up before the next of it.
+func TestSpare(t *testing.T) {
+	for timeout := minPeerTimeout; timeout < 3*time.Minute; timeout += 7 * time.Second / 10 {
+		own := rtoLimit(timeout, defaultRetries2)
+		c := &Conn{}
+		c.sock.raw = noRawConn{}
+		c.sock.ownRTO = own
+		tm := &timers{peer: timeout}
+		// Since something was heard, with retransmissions that nothing answers.
+		rto, sent, limit := own, time.Duration(0), own
+		silence, lookAt := time.Duration(0), time.Duration(0)
+		for silence < timeout {
+			for ; lookAt < sent+rto; lookAt += own / 2 {
+				i := tcpinfo.Info{InFlight: 1, RTO: rto, SinceSent: lookAt - sent, SinceAck: lookAt, SinceData: lookAt}
+				if again := c.spare(tm, &i); again != own/2 {
+					t.Fatalf("%v: looks again after %v", timeout, again)
+				}
+				limit = tm.spared
+			}
+			sent += rto + rto/8
+			if silence = sent; silence > 2*limit {
+				if silence < timeout {
+					t.Errorf("%v: the kernel gives up after %v, with %v", timeout, silence, limit)
+				}
+				break
+			}
+			rto = min(2*rto, limit)
+		}
+		if silence > timeout*3/2+timeout/8 {
+			t.Errorf("%v: nothing is asked before %v", timeout, silence)
+		}
+		i := tcpinfo.Info{InFlight: 1, PeerWindow: 1}
+		if c.spare(tm, &i); tm.spared != own {
+			t.Errorf("%v: %v is left", timeout, tm.spared)
+		}
+	}
+}
+
+type noRawConn struct{ syscall.RawConn }
+
+func (noRawConn) Control(func(uintptr)) error { return nil }
+
+// Probes with data in flight were keep-alive: a window is probed in the place of a
+// retransmission.
+func TestEvidenceOfProbes(t *testing.T) {
+	for _, test := range []struct {
+		status Status
+		want   string
+	}{
+		{Status{Probes: 3}, "3 keep-alive probes unanswered"},
+		{Status{Probes: 3, Unacked: 1}, "3 window probes unanswered, 1 byte unacknowledged"},
+		{Status{Probes: 4, Retransmits: 5, Unacked: 10}, "4 keep-alive probes unanswered, 5 retransmissions unanswered, 10 bytes unacknowledged"},
+	} {
+		if got := test.status.evidence(); got != test.want {
+			t.Errorf("%q; want %q", got, test.want)
 		}
 	}
 }

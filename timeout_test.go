@@ -88,6 +88,9 @@ func TestTimers(t *testing.T) {
 		run("FewProbes", testFewProbes)
 		run("WindowClosedInFlight", testWindowClosedInFlight)
 		run("DetectWithin", testDetectWithin)
+		run("DetectWithinClosedWindow", testDetectWithinClosedWindow)
+		run("LostAboveTLS", testLostAboveTLS)
+		run("BesideLateWakes", testBesideLateWakes)
 	})
 }
 
@@ -1024,6 +1027,12 @@ func testOptions(t *testing.T) {
 		}
 		k := liveness.KeepAlive(seconds * time.Second)
 		want["SO_KEEPALIVE"] = 1
+		if seconds > 80 { // the timers are so late then that they are set for less
+			k.Idle = time.Duration(readOptions(t, bare)["TCP_KEEPIDLE"]) * time.Second
+			if formula := liveness.KeepAlive(seconds * time.Second).Idle; k.Idle > formula || k.Idle < formula*3/4 {
+				t.Errorf("%v: TCP_KEEPIDLE is %v; want less than %v, but not much", seconds*time.Second, k.Idle, formula)
+			}
+		}
 		want["TCP_KEEPIDLE"] = int(k.Idle / time.Second)
 		want["TCP_KEEPINTVL"] = int(k.Interval / time.Second)
 		want["TCP_KEEPCNT"] = k.Count
@@ -2341,8 +2350,10 @@ func testWindowClosedInFlight(t *testing.T) {
 					}
 					l.conn.Close()
 				}
-				// Into the state in which retransmissions are far apart.
-				time.Sleep(timeout / 2)
+				// Into the state in which retransmissions are as far apart as they get.
+				time.Sleep(2 * timeout)
+				l.wait("just asked", func(s liveness.Status) bool { i := l.info(); return i.Last_data_sent < 50 && i.Last_ack_recv < 50 })
+				time.Sleep(time.Duration(l.info().Rto)*time.Microsecond - 200*time.Millisecond) // and about to be asked again
 				began := time.Now()
 				mend := l.cut(d)
 				time.Sleep(timeout/2 - 200*time.Millisecond)
@@ -2354,10 +2365,77 @@ func testWindowClosedInFlight(t *testing.T) {
 				l.lives()
 				since := time.Now()
 				l.cut(d)
-				l.end(liveness.ErrPeerLost, since, timeout/2, windowLoad.within(timeout))
+				l.end(liveness.ErrPeerLost, since, timeout/2, l.conn.Status().DetectWithin)
 			})
 		}
 	})
+}
+
+// Without PeerTimeout a window that has been closed for long is probed as rarely as the
+// kernel does, which gives up last of all.
+func testDetectWithinClosedWindow(t *testing.T) {
+	onlyLong(t, 42*time.Second)
+	liveness.NeedsTCPInfo(t)
+	l := bareLine(t, func(t *testing.T, conn *net.TCPConn) {
+		setOptionOf(t, conn, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 2500)
+	}, &liveness.Config{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1}})
+	l.fill()
+	l.waitStalled()
+	within := l.conn.Status().DetectWithin
+	l.wait("backed off, and just answered", func(s liveness.Status) bool { return l.info().Backoff >= 2 && s.Silence < 20*time.Millisecond })
+	since := time.Now()
+	l.cut(bothDeaf)
+	l.end(liveness.ErrPeerLost, since, 0, within)
+}
+
+// A Conn above TLS, whose Read writes: the handshake.
+func testLostAboveTLS(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
+	const timeout = 4 * time.Second
+	server, client, err := livenesstest.TLSConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	l := lineOf(t, tls.Server(conn, server), peer, &liveness.Config{PeerTimeout: timeout})
+	l.bare = conn.(*net.TCPConn)
+	go tls.Client(peer, client).Handshake()
+	l.wait("greeted", func(s liveness.Status) bool { return s.Unread > 0 })
+	l.cut(bothDeaf)
+	since := time.Now()
+	l.park()
+	l.end(liveness.ErrPeerLost, since, timeout/2, flightLoad.within(timeout))
+}
+
+// Who asks the clock for what is past does not make it late, which would take the
+// evidence of everybody for old.
+func testBesideLateWakes(t *testing.T) {
+	conn, _ := livenesstest.Pair(t, "unix")
+	c, err := liveness.Wrap(conn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var calls atomic.Int32
+	c.OnSilence(100*time.Millisecond, func() { calls.Add(1) })
+	reader := make(chan struct{})
+	go func() { // with short deadlines, each of which ends a Read that waited for nothing
+		defer close(reader)
+		for c.Err() == nil {
+			c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+			c.Read(make([]byte, 1))
+		}
+	}()
+	time.Sleep(2 * time.Second)
+	const timeout = time.Second
+	l := newLine(t, &liveness.Config{ReadIdleTimeout: timeout})
+	l.parkUncounted()
+	l.end(liveness.ErrPeerIdle, l.wrapped, timeout, idleWithin(timeout))
+	if n := calls.Load(); n != 1 {
+		t.Errorf("OnSilence was called %d times in one silence", n)
+	}
+	c.Close()
+	<-reader
 }
 
 // What is on offer is kept: a peer that vanishes is reported within what
