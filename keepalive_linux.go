@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
 // tune sets what cfg asks for and reads back what the socket has then. If it
@@ -27,7 +29,8 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	if cfg.KeepAlive.Enable {
 		field = "KeepAlive"
 	}
-	if p := cfg.probes(); p.Enable {
+	p, unanswered := cfg.probes(), 0
+	if p.Enable {
 		if !cfg.KeepAlive.Enable {
 			p.Idle = punctual(p, cfg.PeerTimeout)
 		}
@@ -35,7 +38,11 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(p.Interval)})
 		}
 		if p.Count > 0 {
-			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count})
+			var info tcpinfo.Info
+			if s.family == familyTCP && tcpinfo.Get(fd, &info) == nil {
+				unanswered = min(info.Probes, maxProbeCount-p.Count)
+			}
+			opts = append(opts, sockopt{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count + unanswered})
 		}
 		opts = append(opts, sockopt{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1})
 		// Last: it alone moves a timer that runs already, and may fire it at once
@@ -52,6 +59,14 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 		}
 		switch {
 		case err == nil:
+			if o.level == unix.IPPROTO_TCP { // the sysctls take more than the options
+				switch o.name {
+				case unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL:
+					before = min(before, seconds(maxProbeTime))
+				case unix.TCP_KEEPCNT:
+					before = min(before, maxProbeCount)
+				}
+			}
 			s.setup.undo = append(s.setup.undo, sockopt{o.level, o.name, before})
 		case s.family == familyMPTCP && (err == unix.ENOPROTOOPT || err == unix.EOPNOTSUPP):
 			// Not every option exists there.
@@ -60,8 +75,14 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 			return badConfig(field, "%w", os.NewSyscallError("setsockopt", err))
 		}
 	}
-	s.rememberLimits(fd)
 	s.ownRTO = limit
+	l := readLimits(fd)
+	if unanswered > 0 {
+		// In an outage that has begun already the count would be reached at once.
+		l.count = p.Count
+		s.setup.grace = &deferral{lasts: l.idleBound(), do: func(fd uintptr) { _ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count) }}
+	}
+	s.remember(l)
 	return nil
 }
 

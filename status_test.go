@@ -474,19 +474,31 @@ const statusLoopVariable = "LIVENESS_TEST_STATUS_LOOP"
 // Status takes two system calls at most.
 func TestStatusSystemCalls(t *testing.T) {
 	if s := os.Getenv(statusLoopVariable); s != "" {
+		what, times, _ := strings.Cut(s, "*")
 		conn, peer := livenesstest.Pair(t, "tcp4")
-		c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: 4 * time.Second})
+		c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: 4 * time.Second, AllowHalfClose: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if mend, err := livenesstest.Cut(peer); err == nil {
-			defer mend()
+		ask := func() { c.Status() }
+		switch what {
+		case "Status":
+			if mend, err := livenesstest.Cut(peer); err == nil {
+				defer mend()
+			}
+			c.Write(make([]byte, 10))
+		case "Status, half-closed":
+			peer.CloseWrite()
+			until(t, func() bool { return c.Status().State == liveness.HalfClosed })
+		case "Alive":
+			ask = func() { c.Alive() }
+		case "Check":
+			ask = func() { liveness.Check(conn) }
 		}
-		c.Write(make([]byte, 10))
-		c.Status()
-		n, _ := strconv.Atoi(s)
+		ask()
+		n, _ := strconv.Atoi(times)
 		for range n {
-			c.Status()
+			ask()
 		}
 		return
 	}
@@ -501,11 +513,11 @@ func TestStatusSystemCalls(t *testing.T) {
 		t.Skip(err)
 	}
 	// The runtime makes calls too, and the rest of the test: only the difference counts.
-	count := func(n int) int {
+	count := func(what string, n int) int {
 		file := filepath.Join(t.TempDir(), "calls")
 		cmd := exec.Command(strace, "-f", "-qq", "-o", file, "-e", "trace=getsockopt,setsockopt,ioctl,poll,ppoll,recvfrom,recvmsg,read,fcntl,epoll_ctl",
 			executable, "-test.run=^TestStatusSystemCalls$")
-		cmd.Env = append(os.Environ(), statusLoopVariable+"="+strconv.Itoa(n))
+		cmd.Env = append(os.Environ(), statusLoopVariable+"="+what+"*"+strconv.Itoa(n))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Skipf("system calls cannot be counted: %v\n%s", err, out)
 		}
@@ -522,10 +534,11 @@ func TestStatusSystemCalls(t *testing.T) {
 		return total
 	}
 	const n = 500
-	without := count(0)
-	each := float64(count(n)-without) / n
-	t.Logf("figure: %.2f system calls", each)
-	if each > 2.1 {
-		t.Errorf("Status takes %.2f system calls; want 2", each)
+	for what, limit := range map[string]float64{"Status": 2, "Status, half-closed": 2, "Alive": 1, "Check": 1} {
+		each := float64(count(what, n)-count(what, 0)) / n
+		t.Logf("figure: %s: %.2f system calls", what, each)
+		if each > limit+0.1 {
+			t.Errorf("%s takes %.2f system calls; want %v", what, each, limit)
+		}
 	}
 }

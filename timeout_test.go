@@ -91,6 +91,7 @@ func TestTimers(t *testing.T) {
 		run("DetectWithinClosedWindow", testDetectWithinClosedWindow)
 		run("LostAboveTLS", testLostAboveTLS)
 		run("BesideLateWakes", testBesideLateWakes)
+		run("WrapInOutage", testWrapInOutage)
 	})
 }
 
@@ -2405,6 +2406,35 @@ func testLostAboveTLS(t *testing.T) {
 	since := time.Now()
 	l.park()
 	l.end(liveness.ErrPeerLost, since, timeout/2, flightLoad.within(timeout))
+}
+
+// Probes that are unanswered when a connection is wrapped count for nothing, at first.
+func testWrapInOutage(t *testing.T) {
+	liveness.NeedsTCPInfo(t)
+	const timeout = 12 * time.Second // 3/2/4
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	keepAliveOf(1, 1, 100)(t, conn.(*net.TCPConn))
+	mend, err := livenesstest.Cut(conn, peer)
+	if err != nil {
+		t.Skip(err)
+	}
+	began := time.Now()
+	time.Sleep(5500 * time.Millisecond)
+	l := lineOf(t, conn, peer, &liveness.Config{PeerTimeout: timeout})
+	if s := l.conn.Status(); s.Probes < 4 || s.DetectWithin > timeout+timeout/4+time.Second {
+		t.Errorf("%+v", s)
+	}
+	time.Sleep(time.Until(began.Add(9 * time.Second)))
+	l.lives()
+	mend()
+	l.wait("heard", func(s liveness.Status) bool { return s.Probes == 0 })
+	time.Sleep(time.Until(l.wrapped.Add(timeout + time.Second)))
+	if count, _ := l.option(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); count != 4 {
+		t.Errorf("TCP_KEEPCNT is %d", count)
+	}
+	since := time.Now()
+	l.cut(bothDeaf)
+	l.end(liveness.ErrPeerLost, since, timeout/2, idleLoad.within(timeout))
 }
 
 // Who asks the clock for what is past does not make it late, which would take the
