@@ -265,7 +265,7 @@ func kernelGaveUp(fd uintptr) bool {
 			return before+info.SinceSent >= l.userTimeout*7/8 || ranOut && silence >= l.userTimeout
 		}
 		return ranOut && (info.Retransmits >= l.retries || silence >= retransmitTime(l.retries, l.maxRTO))
-	case l.userTimeout > 0 && info.Backoff > 0: // the window was probed
+	case l.userTimeout > 0 && (info.Backoff > 0 || info.PeerWindow == 0): // the window was probed
 		// It counts from the first probe, answered or not.
 		return silence >= l.userTimeout || retransmitTime(info.Backoff, l.maxRTO)-minRTO >= l.userTimeout*7/8
 	case l.userTimeout > 0:
