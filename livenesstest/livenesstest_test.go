@@ -279,6 +279,158 @@ func TestCloseWakesReader(t *testing.T) {
 	})
 }
 
+// promptly fails the test if f does not return.
+func promptly(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience / 2):
+		t.Fatal("it hangs")
+		return nil
+	}
+}
+
+// parkWriter returns when a goroutine has begun to write to peer what never ends, and tells how that ended. Of it conn has
+// read the first byte.
+func parkWriter(t *testing.T, conn, peer net.Conn) <-chan error {
+	t.Helper()
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := peer.Write(make([]byte, 64<<20)) // more than the buffers hold
+		wrote <- err
+	}()
+	_, err := conn.Read(make([]byte, 1))
+	require.NoError(t, err)
+	return wrote
+}
+
+// requireFIN reads whatever has arrived at conn, and then its end.
+func requireFIN(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, conn); err != nil && (supersedesFIN == nil || !errors.Is(err, supersedesFIN)) {
+		t.Fatalf("Read returned %v, want EOF", err)
+	}
+}
+
+func TestCloseWakesWriter(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer := pair(t, network)
+		wrote := parkWriter(t, conn, peer)
+		require.NoError(t, promptly(t, peer.Close))
+		require.Error(t, promptly(t, func() error { return <-wrote }))
+		requireFIN(t, conn)
+	})
+}
+
+// pairTLS returns the ends of a TLS connection after its handshake, with the peer above it, and the socket beneath conn.
+func pairTLS(t *testing.T, network string) (conn *tls.Conn, peer *livenesstest.Peer, socket net.Conn) {
+	t.Helper()
+	var far net.Conn
+	if network == "pipe" {
+		socket, far = net.Pipe()
+		t.Cleanup(func() { socket.Close() })
+		limit(t, socket)
+	} else {
+		var end *livenesstest.Peer
+		socket, end = pair(t, network)
+		far = end.NetConn()
+	}
+	server, client, err := livenesstest.TLSConfig()
+	require.NoError(t, err)
+	conn, peer = tls.Server(socket, server), livenesstest.NewPeer(tls.Client(far, client))
+	go io.WriteString(conn, "hello")
+	requireRead(t, peer, "hello")
+	return conn, peer, socket
+}
+
+// A goroutine that waits in a Write of TLS holds the lock that an alert needs. No deadline of the test's ends its wait.
+func TestCloseWakesWriterTLS(t *testing.T) {
+	for _, network := range append([]string{"pipe"}, networks...) {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			conn, peer, socket := pairTLS(t, network)
+			require.NoError(t, peer.SetDeadline(time.Time{}))
+			wrote := parkWriter(t, conn, peer)
+			require.NoError(t, promptly(t, peer.Close))
+			require.Error(t, promptly(t, func() error { return <-wrote }))
+			requireFIN(t, socket)
+			require.ErrorIs(t, peer.Close(), net.ErrClosed)
+			_, err := peer.Write(make([]byte, 1))
+			require.ErrorIs(t, err, net.ErrClosed)
+		})
+	}
+}
+
+func TestCloseWriteWakesWriterTLS(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer, socket := pairTLS(t, network)
+		require.NoError(t, peer.SetDeadline(time.Time{}))
+		wrote := parkWriter(t, conn, peer)
+		require.Error(t, promptly(t, peer.CloseWrite)) // no alert has been sent
+		require.Error(t, promptly(t, func() error { return <-wrote }))
+		requireFIN(t, socket)
+		write(t, conn, "answer")
+		requireRead(t, peer, "answer")
+	})
+}
+
+// A send buffer that is full takes no alert either, though nobody waits in Write.
+func TestCloseWithFullBufferTLS(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		_, peer, socket := pairTLS(t, network)
+		require.NoError(t, peer.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		_, err := peer.Write(make([]byte, 64<<20))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		before := time.Now()
+		require.NoError(t, promptly(t, peer.Close))
+		require.Less(t, time.Since(before), 4*time.Second) // TLS itself gives up after five
+		requireFIN(t, socket)
+	})
+}
+
+// A half-close above TLS is an alert, and no FIN.
+func TestCloseWriteTLS(t *testing.T) {
+	onEvery(t, func(t *testing.T, network string) {
+		conn, peer, _ := pairTLS(t, network)
+		require.NoError(t, peer.CloseWrite())
+		requireEOF(t, conn)
+		write(t, conn, "answer")
+		requireRead(t, peer, "answer")
+	})
+}
+
+// endless is a connection whose NetConn returns itself.
+type endless struct{ net.Conn }
+
+func (e endless) NetConn() net.Conn { return e }
+
+// hollow is one whose NetConn leads nowhere at all.
+type hollow struct{ net.Conn }
+
+func (hollow) NetConn() net.Conn { return nil }
+
+func TestNetConnLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	for _, cover := range []func(net.Conn) net.Conn{
+		func(conn net.Conn) net.Conn { return endless{conn} },
+		func(conn net.Conn) net.Conn { return hollow{conn} },
+	} {
+		conn, far := net.Pipe()
+		defer conn.Close()
+		require.NoError(t, promptly(t, func() error {
+			peer := livenesstest.NewPeer(cover(far))
+			if _, err := livenesstest.Cut(peer); !errors.Is(err, errors.ErrUnsupported) {
+				return fmt.Errorf("Cut: %w", err)
+			}
+			return peer.Close()
+		}))
+		requireEOF(t, conn)
+	}
+}
+
 func TestCloseWrite(t *testing.T) {
 	onEvery(t, func(t *testing.T, network string) {
 		conn, peer := pair(t, network)

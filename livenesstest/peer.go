@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
 
 // dialTimeout bounds Dial: a server on the same machine has a full backlog if it has not answered by then.
 const dialTimeout = 10 * time.Second
+
+// alertTimeout bounds what a connection above the socket does for its half-close. An alert of TLS takes microseconds, or as
+// long as a busy machine makes it wait for a processor.
+const alertTimeout = time.Second
 
 // Peer is the far end of a connection: the one that goes away. Read, Write and the other methods of the embedded net.Conn
 // are those of the bare connection. Its own methods end the connection in one way each.
@@ -68,16 +73,20 @@ func (p *Peer) NetConn() net.Conn {
 }
 
 // Close ends the connection in order: the other end receives a FIN, after everything that was written to it. Whoever waits
-// in Read or Write returns, with net.ErrClosed or, on AF_UNIX, possibly io.EOF. A second Close is an error.
+// in Read or Write returns, with net.ErrClosed or what the system says of a half that was closed first (io.EOF, a broken
+// pipe). A second Close is an error.
 //
 // A kernel that is asked to close a connection with unread bytes sends an RST in place of the FIN, since data was lost. Close
 // therefore first discards what arrived and was not read. What arrives later is answered as after the close of any program,
 // by an RST behind the FIN. (Multipath TCP answers nothing; bytes that arrive while Close runs may still make it a reset.)
+//
+// Close does not block, but for what TLS sends first: if its alert is not sent within a second, as when a Write of another
+// goroutine waits for the other end to read, the FIN goes without it, which is no error.
 func (p *Peer) Close() error {
 	// The FIN goes first: bytes that arrive between the discarding and the closing can then no longer suppress it.
-	p.CloseWrite()
+	interrupted, _ := p.closeWrite()
 	socket := bare(p.Conn)
-	if half, ok := socket.(interface{ CloseWrite() error }); ok {
+	if half, ok := socket.(halfCloser); ok {
 		half.CloseWrite() // beneath TLS, whose own sends an alert and no FIN
 	}
 	if unix, ok := socket.(*net.UnixConn); ok {
@@ -85,17 +94,58 @@ func (p *Peer) Close() error {
 		unix.CloseRead()
 	}
 	discard(socket)
+	if interrupted {
+		err := socket.Close() // whatever holds up those above it
+		p.Conn.Close()
+		return err
+	}
 	return p.Conn.Close()
 }
 
-// CloseWrite closes one half: the other end receives a FIN, and can still send, and p still read. It does not block. The
-// error is errors.ErrUnsupported if the connection has no halves.
+// CloseWrite closes one half: the other end receives a FIN, and can still send, and p still read. The error is
+// errors.ErrUnsupported if the connection has no halves.
+//
+// CloseWrite does not block, but for what TLS sends: if its alert is not sent within a second, as when a Write of another
+// goroutine waits for the other end to read, that Write and the alert fail, the other end receives a FIN without the alert,
+// and the error says why.
 func (p *Peer) CloseWrite() error {
-	half, ok := p.Conn.(interface{ CloseWrite() error })
+	_, err := p.closeWrite()
+	return err
+}
+
+type halfCloser interface{ CloseWrite() error }
+
+// closeWrite is CloseWrite. It reports whether what covers the socket had to be interrupted.
+func (p *Peer) closeWrite() (interrupted bool, err error) {
+	half, ok := p.Conn.(halfCloser)
 	if !ok {
-		return fmt.Errorf("livenesstest: no CloseWrite in %T: %w", p.Conn, errors.ErrUnsupported)
+		return false, fmt.Errorf("livenesstest: no CloseWrite in %T: %w", p.Conn, errors.ErrUnsupported)
 	}
-	return half.CloseWrite()
+	if _, covers := p.Conn.(interface{ NetConn() net.Conn }); !covers {
+		return false, half.CloseWrite()
+	}
+	done := make(chan error, 1)
+	go func() { done <- half.CloseWrite() }()
+	select {
+	case err := <-done:
+		return false, err
+	case <-time.After(alertTimeout):
+	}
+	// TLS sends its alert under the lock that a Write holds until all is written, and allows it five seconds.
+	socket := bare(p.Conn)
+	if half, ok := socket.(halfCloser); ok {
+		half.CloseWrite() // what begins to write now fails
+	}
+	for begin := time.Now(); time.Since(begin) < alertTimeout; {
+		// What waits already need not be woken by that. And the alert may set a deadline after this one.
+		socket.SetWriteDeadline(time.Now())
+		select {
+		case err := <-done:
+			return true, err
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return true, fmt.Errorf("livenesstest: CloseWrite of %T: %w", p.Conn, os.ErrDeadlineExceeded)
 }
 
 // Reset ends the connection with an RST: bytes that are on the way are lost in both directions. It closes the socket itself,
@@ -125,15 +175,23 @@ func (p *Peer) Drain() {
 	go io.Copy(io.Discard, p.Conn)
 }
 
+// maxDepth bounds the search for the socket: the NetConn of a connection may return that itself.
+const maxDepth = 32
+
 // bare returns what conn covers: the last connection that its NetConn methods lead to.
 func bare(conn net.Conn) net.Conn {
-	for {
+	for range maxDepth {
 		outer, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
-			return conn
+			break
 		}
-		conn = outer.NetConn()
+		inner := outer.NetConn()
+		if inner == nil {
+			break
+		}
+		conn = inner
 	}
+	return conn
 }
 
 // control runs f with the descriptor of conn's socket. It takes no read or write lock: goroutines that wait in Read or Write
