@@ -70,8 +70,7 @@ func StartProcess(network, address string) (*Process, error) {
 		// This is such a process, and did not call Main. It would start another one, which starts another one.
 		return nil, errors.New("livenesstest: start process: Main was not called first")
 	}
-	switch runtime.GOOS {
-	case "js", "wasip1", "ios":
+	if !processes {
 		return nil, fmt.Errorf("livenesstest: start process on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	}
 	executable, err := os.Executable()
