@@ -24,7 +24,6 @@ func (r *row) judge() error {
 	said, late := r.watched.heard()
 	earliest, latest := max(0, r.earliest-tick), r.latest+slack
 	switch {
-	case r.notBuilt:
 	case r.want == nil:
 		if !r.conn.Alive() || r.conn.Status().State != r.state || !r.stop() {
 			wrong = append(wrong, fmt.Errorf("liveness shows %v (%v), and must show %v", r.conn.Status().State, r.conn.Err(), r.state))
@@ -120,16 +119,11 @@ func (s *screen) table(rows []*row) int {
 	fmt.Fprintf(s.out, "\n  %s\n  %s\n", s.paint(bold, pad("how the client went", nameWidth)+
 		pad("what a plain Read loop knew, and when", plainWidth+timeWidth+3)+"what liveness said, after"),
 		s.paint(faint, strings.Repeat("─", tableWidth-2)))
-	right, missing := 0, 0
+	right := 0
 	for _, r := range rows {
-		color := green
-		switch {
-		case r.failed != nil:
-			color = red
-		case r.notBuilt:
-			color = faint
-			missing++
-		default:
+		color := red
+		if r.failed == nil {
+			color = green
 			right++
 		}
 		plain := pad(r.cells.knew, plainWidth) + padLeft(r.cells.late, timeWidth)
@@ -148,15 +142,12 @@ func (s *screen) table(rows []*row) int {
 			fmt.Fprintln(s.out, "  "+s.paint(red, r.name+": "+strings.ReplaceAll(r.failed.Error(), "\n", "; ")))
 		}
 	}
-	summary := fmt.Sprintf("%d of %d as they must be", right, len(rows))
-	if missing > 0 {
-		summary += fmt.Sprintf(", %d not built yet", missing)
-	}
-	if right+missing < len(rows) {
-		fmt.Fprintln(s.out, "  "+s.paint(red, summary+"."))
+	summary := fmt.Sprintf("%d of %d as they must be.", right, len(rows))
+	if right < len(rows) {
+		fmt.Fprintln(s.out, "  "+s.paint(red, summary))
 		return 1
 	}
-	fmt.Fprintln(s.out, "  "+s.paint(green, summary+"."))
+	fmt.Fprintln(s.out, "  "+s.paint(green, summary))
 	return 0
 }
 
@@ -174,8 +165,6 @@ func (r *row) write() cells {
 	}
 	said, after := r.watched.heard()
 	switch state := r.conn.Status().State; {
-	case r.notBuilt:
-		c.said = "not built yet"
 	case said != nil:
 		c.said, c.after = name(said), round(after)
 	case r.want != nil:

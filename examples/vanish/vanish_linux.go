@@ -130,7 +130,6 @@ type row struct {
 	conn             *liveness.Conn
 	stop             func() bool   // of conn.OnDisconnect
 	seen             time.Duration // how late Status showed state
-	notBuilt         bool          // liveness cannot do what cfg asks for yet
 
 	failed error // what kept the row from being run, or is not as it must be
 	cells  cells // what the table shows
@@ -173,10 +172,6 @@ func (r *row) beginWatched(out *screen) (err error) {
 	r.watched, err = r.connect(func(conn net.Conn) (net.Conn, error) {
 		var err error
 		r.conn, err = liveness.Wrap(conn, r.cfg)
-		if errors.Is(err, errors.ErrUnsupported) {
-			r.notBuilt = r.want != nil
-			r.conn, err = liveness.Wrap(conn, nil)
-		}
 		return r.conn, err
 	})
 	if err != nil {
@@ -187,8 +182,6 @@ func (r *row) beginWatched(out *screen) (err error) {
 		return err
 	}
 	switch {
-	case r.notBuilt:
-		out.say(r.name, "liveness", "not built yet")
 	case r.want == nil:
 		return r.answerIt(out)
 	case r.latest == 0:
@@ -214,11 +207,7 @@ func (r *row) answerIt(out *screen) error {
 // finish waits for what is still to be said, and puts everything away.
 func (r *row) finish() {
 	if r.failed == nil {
-		switch {
-		case r.want == nil:
-		case r.notBuilt:
-			time.Sleep(time.Until(r.plainly.left.Add(work)))
-		default:
+		if r.want != nil {
 			r.watched.await(r.watched.left.Add(r.latest + slack))
 		}
 		if r.plain != nil {
