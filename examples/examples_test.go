@@ -328,6 +328,7 @@ func testProxy(t *testing.T, path string) {
 
 	t.Run("both ways", func(t *testing.T) {
 		client, server := connect(t)
+		before, counted := copied(t, p)
 		question, answer := make([]byte, 4<<20), make([]byte, 4<<20)
 		rand.Read(question)
 		rand.Read(answer)
@@ -353,6 +354,9 @@ func testProxy(t *testing.T, path string) {
 		}
 		sent.Wait()
 		p.expect(t, client.LocalAddr().String()+": both directions are over")
+		if after, _ := copied(t, p); counted && after-before > len(question)/2 {
+			t.Errorf("%d bytes went through the proxy's memory: no splice", after-before)
+		}
 	})
 	t.Run("client resets", func(t *testing.T) {
 		client, server := connect(t)
@@ -366,6 +370,25 @@ func testProxy(t *testing.T, path string) {
 		wantReset(t, client)
 		p.expect(t, ": both directions are over")
 	})
+}
+
+// copied returns how many bytes the system calls read and write have moved between
+// a program and its kernel so far, where that is counted. Splice is not in it.
+func copied(t *testing.T, p *program) (n int, counted bool) {
+	t.Helper()
+	counts, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	if runtime.GOOS != "linux" || errors.Is(err, os.ErrNotExist) {
+		return 0, false // also a kernel without CONFIG_TASK_IO_ACCOUNTING
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in, out int
+	if _, err := fmt.Sscanf(string(counts), "rchar: %d\nwchar: %d\n", &in, &out); err != nil {
+		t.Fatalf("%v in\n%s", err, counts)
+	}
+	t.Logf("read %d bytes, wrote %d", in, out)
+	return in + out, true
 }
 
 // wantReset checks that conn ends, and does not look complete.
