@@ -1,6 +1,6 @@
 //go:build linux
 
-// The examples wait for notices, which a system has as soon as it has a back end.
+// The examples wait for notices, which not every system gives, and some show errno values of Unix.
 
 package liveness_test
 
@@ -244,6 +244,38 @@ func ExampleNewListener() {
 	// Output: true
 }
 
+// What goes above a listener goes above this one, and From finds the Conn beneath.
+func ExampleListener() {
+	server, _, err := livenesstest.TLSConfig()
+	if err != nil {
+		log.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener := tls.NewListener(liveness.NewListener(inner, nil), server)
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	watched, ok := liveness.From(conn)
+	fmt.Println(ok, watched.Alive())
+
+	client.Close() // before any handshake
+	<-watched.Done()
+	fmt.Println(watched.Alive())
+	// Output:
+	// true true
+	// false
+}
+
 func ExampleListener_Accept() {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -466,6 +498,22 @@ func ExampleConfig_onDisconnect() {
 	// Output: the peer left: true
 }
 
+// A Conn is a net.Conn, also for code that knows nothing of it.
+func ExampleConn() {
+	conn, peer := connect(nil)
+	defer conn.Close()
+	fmt.Fprintln(peer, "hello")
+	peer.Close()
+
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Printf("%q %v\n", line, err)
+	<-conn.Done()
+	fmt.Println(conn.Alive(), errors.Is(conn.Err(), liveness.ErrPeerClosed))
+	// Output:
+	// "hello\n" <nil>
+	// false true
+}
+
 func ExampleConn_Alive() {
 	conn, peer := connect(nil)
 	defer conn.Close()
@@ -569,6 +617,30 @@ func ExampleStatus() {
 	// Output: true unknown
 }
 
+// A page that shows how the connections of a server are.
+func ExampleState() {
+	watch := &liveness.Config{AllowHalfClose: true}
+	busy, client := connect(watch)
+	defer busy.Close()
+	defer client.Close()
+	asked, waiting := connect(watch)
+	defer asked.Close()
+	defer waiting.Close()
+	over, gone := connect(watch)
+	defer over.Close()
+
+	waiting.CloseWrite()
+	io.ReadAll(asked)
+	gone.Reset()
+	<-over.Done()
+	count := make(map[liveness.State]int)
+	for _, conn := range []*liveness.Conn{busy, asked, over} {
+		count[conn.Status().State]++
+	}
+	fmt.Println(count)
+	// Output: map[connected:1 half-closed:1 disconnected:1]
+}
+
 func ExampleState_String() {
 	for _, state := range []liveness.State{
 		liveness.Unknown, liveness.Connected, liveness.HalfClosed, liveness.Stalled, liveness.Suspect, liveness.Disconnected,
@@ -609,12 +681,75 @@ func ExampleConn_Read() {
 	// true
 }
 
+// The kernel takes the bytes also for a peer that has left: only the watch tells.
+func ExampleConn_Write() {
+	conn, peer := connect(nil)
+	defer conn.Close()
+	peer.Close()
+	<-conn.Done()
+	n, err := conn.Write([]byte("an answer"))
+	fmt.Println(n, err)
+	fmt.Println(errors.Is(conn.Err(), liveness.ErrPeerClosed))
+	// Output:
+	// 9 <nil>
+	// true
+}
+
 func ExampleConn_Close() {
 	conn, peer := connect(nil)
 	defer peer.Close()
 	conn.Close()
 	fmt.Println(errors.Is(conn.Err(), net.ErrClosed))
 	// Output: true
+}
+
+func ExampleConn_LocalAddr() {
+	conn, peer := connect(nil)
+	defer conn.Close()
+	defer peer.Close()
+	fmt.Println(conn.LocalAddr().String() == peer.RemoteAddr().String())
+	// Output: true
+}
+
+// After the end it still says whose end that was.
+func ExampleConn_RemoteAddr() {
+	conn, peer := connect(nil)
+	who := peer.LocalAddr().String()
+	peer.Reset()
+	<-conn.Done()
+	conn.Close()
+	fmt.Println(conn.RemoteAddr().String() == who)
+	// Output: true
+}
+
+// A deadline is for one wait. It may be moved, and the connection goes on.
+func ExampleConn_SetDeadline() {
+	conn, peer := connect(nil)
+	defer conn.Close()
+	defer peer.Close()
+	buf := make([]byte, 100)
+	conn.SetDeadline(time.Now().Add(time.Millisecond))
+	_, err := conn.Read(buf)
+	fmt.Println(errors.Is(err, os.ErrDeadlineExceeded), conn.Err())
+
+	conn.SetDeadline(time.Time{}) // none
+	fmt.Fprint(peer, "sorry for being late")
+	n, err := conn.Read(buf)
+	fmt.Printf("%s, %v\n", buf[:n], err)
+	// Output:
+	// true <nil>
+	// sorry for being late, <nil>
+}
+
+// A peer that takes nothing for a moment is no peer that is gone.
+func ExampleConn_SetWriteDeadline() {
+	conn, peer := connect(nil)
+	defer conn.Close()
+	defer peer.Close()
+	conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	_, err := io.Copy(conn, endless{})
+	fmt.Println(errors.Is(err, os.ErrDeadlineExceeded), conn.Alive())
+	// Output: true true
 }
 
 // A deadline of ours says nothing of the peer.
