@@ -3,17 +3,21 @@ package livenesstest_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"net"
 	"os"
+	"syscall"
 	"time"
 
+	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
 // What an echo server sent while the cable was out arrives when it is back. This server waits for ever; how one that should
 // give up does so is tested in the same way, without the mending.
 func ExampleCut() {
-	address, ended := echo()
+	address, ended := serve(echo)
 	peer, err := livenesstest.Dial("tcp", address)
 	if err != nil {
 		log.Fatal(err)
@@ -47,7 +51,7 @@ func ExampleCut() {
 
 // To the server, a client that was killed looks like one that has nothing more to say: its kernel sends a FIN.
 func ExampleStartProcess() {
-	address, ended := echo()
+	address, ended := serve(echo)
 	client, err := livenesstest.StartProcess("tcp", address)
 	if err != nil {
 		log.Fatal(err)
@@ -60,4 +64,211 @@ func ExampleStartProcess() {
 	fmt.Println("server:", <-ended)
 	// Output:
 	// server: <nil>
+}
+
+// A reset is an error, not an end of file.
+func ExamplePeer_Reset() {
+	address, ended := serve(discard)
+	peer, err := livenesstest.Dial("tcp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	peer.Reset()
+	fmt.Println(errors.Is(<-ended, syscall.ECONNRESET))
+	// Output: true
+}
+
+// start starts a client of a server under test.
+func start(address string) *livenesstest.Process {
+	client, err := livenesstest.StartProcess("tcp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client
+}
+
+// flood is a server that sends more than the buffers hold, once it may begin, and gives up when that takes longer than a
+// while, if it is not 0.
+func flood(begin <-chan struct{}, while time.Duration) (address string, ended <-chan error) {
+	return serve(func(conn net.Conn) error {
+		<-begin
+		if while > 0 {
+			conn.SetWriteDeadline(time.Now().Add(while))
+		}
+		_, err := conn.Write(make([]byte, 64<<20))
+		return err
+	})
+}
+
+// A program hangs, and its kernel answers in its name. Only a time limit of the server's finds out.
+func ExampleProcess() {
+	address, ended := serve(func(conn net.Conn) error {
+		watched, err := liveness.Wrap(conn, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
+		if err != nil {
+			return err
+		}
+		return discard(watched)
+	})
+	client := start(address)
+	defer client.Release()
+	client.Stop()
+	fmt.Println(errors.Is(<-ended, liveness.ErrPeerIdle))
+	// Output: true
+}
+
+func ExampleProcess_Send() {
+	var received int64
+	address, ended := serve(func(conn net.Conn) (err error) {
+		received, err = io.Copy(io.Discard, conn)
+		return err
+	})
+	client := start(address)
+	defer client.Release()
+	fmt.Println(client.Send(1 << 20)) // bytes, all zero
+	client.Close()
+	fmt.Println("server:", <-ended, received)
+	// Output:
+	// <nil>
+	// server: <nil> 1048576
+}
+
+// The client reads whatever the server sends.
+func ExampleProcess_Drain() {
+	begin := make(chan struct{})
+	address, ended := flood(begin, 0)
+	client := start(address)
+	defer client.Release()
+	client.Drain()
+	close(begin)
+	fmt.Println("server:", <-ended)
+	// Output: server: <nil>
+}
+
+// With the connection ends the process: there is nobody to command any more.
+func ExampleProcess_Close() {
+	address, ended := serve(discard)
+	client := start(address)
+	defer client.Release()
+	client.Close()
+	fmt.Println("server:", <-ended)
+	fmt.Println(errors.Is(client.Send(1), os.ErrProcessDone))
+	// Output:
+	// server: <nil>
+	// true
+}
+
+// A client that has said everything waits for what the server says.
+func ExampleProcess_CloseWrite() {
+	address, ended := serve(func(conn net.Conn) error {
+		err := discard(conn)
+		fmt.Fprint(conn, "an answer")
+		return err
+	})
+	client := start(address)
+	defer client.Release()
+	client.CloseWrite()
+	fmt.Println("server:", <-ended)
+	// Output: server: <nil>
+}
+
+func ExampleProcess_Reset() {
+	address, ended := serve(discard)
+	client := start(address)
+	defer client.Release()
+	client.Reset()
+	fmt.Println(errors.Is(<-ended, syscall.ECONNRESET))
+	// Output: true
+}
+
+// A client behind a cut cable acknowledges nothing.
+func ExampleProcess_Cut() {
+	begin := make(chan struct{})
+	address, ended := flood(begin, 200*time.Millisecond)
+	client := start(address)
+	defer client.Release()
+	client.Drain()
+	client.Cut()
+	close(begin)
+	fmt.Println(errors.Is(<-ended, os.ErrDeadlineExceeded))
+	// Output: true
+}
+
+// What was sent meanwhile is sent again.
+func ExampleProcess_Mend() {
+	begin := make(chan struct{})
+	address, ended := flood(begin, 0)
+	client := start(address)
+	defer client.Release()
+	client.Drain()
+	client.Cut()
+	close(begin)
+	client.Mend()
+	fmt.Println("server:", <-ended)
+	// Output: server: <nil>
+}
+
+// A program that hangs can be killed, too, and its kernel closes the connection.
+func ExampleProcess_Kill() {
+	address, ended := serve(discard)
+	client := start(address)
+	defer client.Release()
+	client.Stop()
+	fmt.Println(client.Kill())
+	fmt.Println("server:", <-ended)
+	fmt.Println(errors.Is(client.Kill(), os.ErrProcessDone))
+	// Output:
+	// <nil>
+	// server: <nil>
+	// true
+}
+
+// A program that hangs reads nothing: what the server sends is taken by its kernel, until the buffers are full.
+func ExampleProcess_Stop() {
+	begin := make(chan struct{})
+	address, ended := flood(begin, 200*time.Millisecond)
+	client := start(address)
+	defer client.Release()
+	client.Drain() // for as long as it runs
+	client.Stop()
+	close(begin)
+	fmt.Println(errors.Is(<-ended, os.ErrDeadlineExceeded))
+	// Output: true
+}
+
+// It hung for a moment only.
+func ExampleProcess_Continue() {
+	begin := make(chan struct{})
+	address, ended := flood(begin, 0)
+	client := start(address)
+	defer client.Release()
+	client.Drain()
+	client.Stop()
+	close(begin)
+	client.Continue()
+	fmt.Println("server:", <-ended)
+	// Output: server: <nil>
+}
+
+// For a signal that Process has no method for.
+func ExampleProcess_Pid() {
+	address, ended := serve(discard)
+	client := start(address)
+	defer client.Release()
+	syscall.Kill(client.Pid(), syscall.SIGTERM)
+	fmt.Println("server:", <-ended)
+	// Output: server: <nil>
+}
+
+// Whatever state a process is in, nothing is left of it.
+func ExampleProcess_Release() {
+	address, ended := serve(discard)
+	client := start(address)
+	client.Stop()
+	fmt.Println(client.Release())
+	fmt.Println("server:", <-ended)
+	fmt.Println(client.Release()) // also deferred
+	// Output:
+	// <nil>
+	// server: <nil>
+	// <nil>
 }
