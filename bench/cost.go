@@ -34,6 +34,7 @@ type costReport struct {
 	Idle       []idleResult
 	Latency    []latencyResult
 	Throughput []flowResult
+	Paced      []pacedResult
 }
 
 type progressFunc func(string, ...any)
@@ -44,8 +45,10 @@ type sizes struct {
 	probeTime                                  time.Duration
 	idle                                       []int
 	idleFor                                    time.Duration
+	idleRounds                                 int
 	latencyRounds, latencyBatch                int
 	flowRounds                                 int
+	pacedFor                                   time.Duration
 	pings                                      int
 	bytes                                      int
 }
@@ -53,15 +56,15 @@ type sizes struct {
 func sizesOf(set settings) sizes {
 	switch {
 	case set.tiny:
-		return sizes{2, 1, 20, time.Millisecond, []int{1, 50}, 200 * time.Millisecond, 1, 10, 1, 50, 1 << 20}
+		return sizes{2, 1, 20, time.Millisecond, []int{1, 50}, 200 * time.Millisecond, 1, 1, 10, 1, 100 * time.Millisecond, 50, 1 << 20}
 	case set.quick:
-		return sizes{25, 3, 200, 3 * time.Millisecond, []int{1, 1000, 9000}, time.Second, 5, 60, 5, 2000, 64 << 20}
+		return sizes{25, 3, 200, 3 * time.Millisecond, []int{1, 1000, 9000}, time.Second, 1, 5, 60, 5, 500 * time.Millisecond, 2000, 64 << 20}
 	}
-	return sizes{101, 7, 500, 3 * time.Millisecond, []int{1, 1000, 9000}, 4 * time.Second, 20, 100, 11, 5000, 256 << 20}
+	return sizes{101, 7, 500, 3 * time.Millisecond, []int{1, 1000, 9000}, 2 * time.Second, 3, 20, 100, 11, time.Second, 5000, 256 << 20}
 }
 
 // costParts are what -rows chooses from.
-const costParts = "looks, register, latency, throughput, idle"
+const costParts = "looks, register, latency, throughput, paced, idle"
 
 func cost(subjects []*subject, set settings, progress progressFunc) (*costReport, error) {
 	rep := &costReport{}
@@ -97,20 +100,17 @@ func cost(subjects []*subject, set settings, progress progressFunc) (*costReport
 			return nil, err
 		}
 	}
+	if wanted("paced") {
+		if rep.Paced, err = paced(sz, progress); err != nil {
+			return nil, err
+		}
+	}
 	if !wanted("idle") {
 		return rep, nil
 	}
 	rep.Idle = nil
 	for _, n := range sz.idle {
-		for _, l := range picked {
-			progress("%d idle connections: %s\n", n, l.name)
-			r, err := runIdle(idleOrder{Lean: l.name, N: n, For: sz.idleFor})
-			if err != nil {
-				progress("  %v\n", err)
-				r.Err = err.Error()
-			}
-			rep.Idle = append(rep.Idle, r)
-		}
+		rep.Idle = append(rep.Idle, idles(picked, idleOrder{N: n, For: sz.idleFor}, sz.idleRounds, progress)...)
 	}
 	return rep, nil
 }
@@ -194,24 +194,105 @@ func probeCosts(sz sizes) ([]probeCost, error) {
 			bad = fmt.Errorf("%s says that a live connection is gone", name)
 		}
 	}
+	// Each has a loop of its own, for a call through a variable costs as much as a flag.
 	type op struct {
 		name string
-		f    func()
+		run  func(n int)
 		slow bool
 	}
 	ops := []op{
-		{name: "raw recvfrom(MSG_PEEK)", f: func() { rawPeek(fd, peek) }},
-		{name: "raw poll(POLLRDHUP)", f: func() { pollFD[0].Revents = 0; unix.Poll(pollFD, 0) }},
-		{name: "liveness Conn.Alive", f: func() { must(c.Alive(), "Alive") }},
-		{name: "liveness Conn.Err", f: func() { must(c.Err() == nil, "Err") }},
-		{name: "liveness Check, wrapped", f: func() { must(liveness.Check(c) == nil, "Check") }},
-		{name: "liveness Check, bare", f: func() { must(liveness.Check(conn) == nil, "Check") }},
-		{name: "liveness Conn.Status", f: func() { must(c.Status().State == liveness.Connected, "Status") }},
-		{name: "connstate State (flag)", f: func() { must(st.State() == connstate.StateOK, "connstate") }},
-		{name: "conncheck.Do", f: func() { must(conncheck.Do(conn) == conncheck.StatusOpen, "conncheck") }},
-		{name: "mysql check", f: func() { must(mysqlCheck(conn, raw) == nil, "mysql check") }},
-		{name: "go-redis check", f: func() { must(redisCheck(conn, raw) == nil, "go-redis check") }},
-		{name: "1 ms read", f: func() { must(deadlineCheck(conn) == nil, "1 ms read") }, slow: true},
+		{name: "raw recvfrom(MSG_PEEK)", run: func(n int) {
+			for range n {
+				rawPeek(fd, peek)
+			}
+		}},
+		{name: "raw recvfrom, RawSyscall", run: func(n int) {
+			for range n {
+				rawestPeek(fd, peek)
+			}
+		}},
+		{name: "raw poll(POLLRDHUP)", run: func(n int) {
+			for range n {
+				pollFD[0].Revents = 0
+				unix.Poll(pollFD, 0)
+			}
+		}},
+		{name: "raw poll, RawSyscall", run: func(n int) {
+			for range n {
+				pollFD[0].Revents = 0
+				rawestPoll(&pollFD[0])
+			}
+		}},
+		{name: "liveness Conn.Alive", run: func(n int) {
+			for range n {
+				if !c.Alive() {
+					must(false, "Alive")
+				}
+			}
+		}},
+		{name: "liveness Conn.Err (flag)", run: func(n int) {
+			for range n {
+				if c.Err() != nil {
+					must(false, "Err")
+				}
+			}
+		}},
+		{name: "liveness Check, wrapped", run: func(n int) {
+			for range n {
+				if liveness.Check(c) != nil {
+					must(false, "Check")
+				}
+			}
+		}},
+		{name: "liveness Check, bare", run: func(n int) {
+			for range n {
+				if liveness.Check(conn) != nil {
+					must(false, "Check")
+				}
+			}
+		}},
+		{name: "liveness Conn.Status", run: func(n int) {
+			for range n {
+				if c.Status().State != liveness.Connected {
+					must(false, "Status")
+				}
+			}
+		}},
+		{name: "connstate State (flag)", run: func(n int) {
+			for range n {
+				if st.State() != connstate.StateOK {
+					must(false, "connstate")
+				}
+			}
+		}},
+		{name: "conncheck.Do", run: func(n int) {
+			for range n {
+				if conncheck.Do(conn) != conncheck.StatusOpen {
+					must(false, "conncheck")
+				}
+			}
+		}},
+		{name: "mysql check", run: func(n int) {
+			for range n {
+				if mysqlCheck(raw) != nil {
+					must(false, "mysql check")
+				}
+			}
+		}},
+		{name: "go-redis check", run: func(n int) {
+			for range n {
+				if redisCheck(conn, raw) != nil {
+					must(false, "go-redis check")
+				}
+			}
+		}},
+		{name: "1 ms read", slow: true, run: func(n int) {
+			for range n {
+				if deadlineCheck(conn) != nil {
+					must(false, "1 ms read")
+				}
+			}
+		}},
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -224,19 +305,16 @@ func probeCosts(sz sizes) ([]probeCost, error) {
 			var n int
 			var took time.Duration
 			if o.slow {
+				n = 3
 				start := time.Now()
-				for range 3 {
-					o.f()
-				}
-				took, n = time.Since(start), 3
+				o.run(n)
+				took = time.Since(start)
 			} else {
 				// Time of the processor and not of the clock: nothing here waits, and what
 				// others do on the machine is theirs.
 				start := threadTime()
 				for took < sz.probeTime {
-					for range 200 {
-						o.f()
-					}
+					o.run(200)
 					n += 200
 					took = threadTime() - start
 				}
@@ -253,7 +331,7 @@ func probeCosts(sz sizes) ([]probeCost, error) {
 					count = 10
 				}
 				out[i].Name = o.name
-				out[i].Allocs, out[i].Mem = allocations(count, o.f)
+				out[i].Allocs, out[i].Mem = allocations(count, o.run)
 			}
 		}
 	}
@@ -270,19 +348,22 @@ func threadTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// rawPeek is the system call and nothing else; that of x/sys allocates an address.
+// rawPeek is the system call as x/sys makes it, but for the address that it allocates.
 func rawPeek(fd int, b []byte) {
 	unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 }
 
-// allocations is what one f allocates.
-func allocations(n int, f func()) (count, size float64) {
-	f()
+// rawestPeek does not tell the scheduler of it, as Alive does not.
+func rawestPeek(fd int, b []byte) {
+	unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+}
+
+// allocations is what one round of run allocates.
+func allocations(n int, run func(int)) (count, size float64) {
+	run(1)
 	var a, b runtime.MemStats
 	runtime.ReadMemStats(&a)
-	for range n {
-		f()
-	}
+	run(n)
 	runtime.ReadMemStats(&b)
 	// Somebody in the background allocates now and then.
 	return math.Floor(float64(b.Mallocs-a.Mallocs)/float64(n) + 0.05), math.Round(float64(b.TotalAlloc-a.TotalAlloc) / float64(n))
@@ -404,7 +485,7 @@ func latencies(picked []*lean, sz sizes, progress progressFunc) ([]latencyResult
 
 func latencyRound(l *lean, f *farm, n int) ([]time.Duration, error) {
 	accepted, told := make(chan struct{}, n), make(chan int64, n)
-	addr, stop, err := l.listen(func() { accepted <- struct{}{} }, func() {
+	srv, err := l.listen(func() { accepted <- struct{}{} }, func() {
 		at := now()
 		select {
 		case told <- at:
@@ -414,12 +495,12 @@ func latencyRound(l *lean, f *farm, n int) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
+	defer srv.stop()
 	prelude := ""
 	if l.name == nameHTTP {
 		prelude = httpPrelude(false)
 	}
-	if err := f.dial(addr, prelude, n); err != nil {
+	if err := f.dial(srv.addr, prelude, n); err != nil {
 		return nil, err
 	}
 	for range n {
@@ -743,15 +824,110 @@ func flows(sz sizes, progress progressFunc) ([]flowResult, error) {
 	return out, nil
 }
 
+// ---- one connection at a steady gigabyte a second
+
+type pacedResult struct {
+	Name  string
+	Rate  float64       // bytes for each second, median
+	CPU   time.Duration // of this process for each second, median
+	Ratio float64       // of the CPU for each byte, to bare; median of the rounds' ratios
+}
+
+const (
+	pacedRate  = 1e9
+	pacedChunk = 256 << 10
+)
+
+// paced reads what a client in another process sends at pacedRate, or at what the
+// machine can.
+func paced(sz sizes, progress progressFunc) ([]pacedResult, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	f, err := startFarm()
+	if err != nil {
+		return nil, err
+	}
+	defer f.stop()
+	e := &flowEnds{ln: ln, a: f}
+	chunks := int(sz.pacedFor.Seconds() * pacedRate / pacedChunk)
+	one := func(kind flowKind) (took, cpu time.Duration, err error) {
+		bare, err := e.dial(f)
+		if err != nil {
+			return 0, 0, err
+		}
+		conn, err := kind.wrap(bare)
+		if err != nil {
+			bare.Close()
+			return 0, 0, err
+		}
+		defer f.do(farmOrder{Op: "close", N: 1})
+		defer func() {
+			if kind.stop != nil {
+				kind.stop(conn)
+			}
+			conn.Close()
+		}()
+		order := make(chan error, 1)
+		go func() {
+			_, err := f.do(farmOrder{Op: "stream", N: chunks, Size: pacedChunk, Gap: time.Duration(pacedChunk * 1e9 / pacedRate)})
+			order <- err
+		}()
+		buf := make([]byte, pacedChunk)
+		cpu, _ = usageNow()
+		start := time.Now()
+		for left := chunks * pacedChunk; left > 0; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return 0, 0, err
+			}
+			left -= n
+		}
+		took = time.Since(start)
+		cpu2, _ := usageNow()
+		return took, cpu2 - cpu, <-order
+	}
+	rates, ratios := make(map[string][]float64), make(map[string][]float64)
+	cpus := make(map[string][]time.Duration)
+	for round := range sz.flowRounds {
+		progress("round %d of %d: paced\n", round+1, sz.flowRounds)
+		var base time.Duration
+		for i := range flowKinds {
+			k := flowKinds[0] // bare goes first; the others take turns at being second
+			if i > 0 {
+				k = flowKinds[1+(i-1+round)%(len(flowKinds)-1)]
+			}
+			took, cpu, err := one(k)
+			if err != nil {
+				return nil, fmt.Errorf("paced, %s: %w", k.name, err)
+			}
+			if i == 0 {
+				base = max(cpu, 1)
+			}
+			rates[k.name] = append(rates[k.name], float64(chunks*pacedChunk)/took.Seconds())
+			cpus[k.name] = append(cpus[k.name], time.Duration(float64(cpu)/took.Seconds()))
+			ratios[k.name] = append(ratios[k.name], float64(cpu)/float64(base))
+		}
+	}
+	var out []pacedResult
+	for _, k := range flowKinds {
+		out = append(out, pacedResult{k.name, median(rates[k.name]), median(cpus[k.name]), median(ratios[k.name])})
+	}
+	return out, nil
+}
+
 // loopPingpong has an event loop echo.
 func loopPingpong(l *lean, f *farm, pings int) (time.Duration, error) {
 	accepted := make(chan struct{}, 1)
-	addr, stop, err := l.listen(sync.OnceFunc(func() { close(accepted) }), func() {})
+	srv, err := l.listen(sync.OnceFunc(func() { close(accepted) }), func() {})
 	if err != nil {
 		return 0, err
 	}
-	defer stop()
-	if err := f.dial(addr, "", 1); err != nil {
+	defer srv.stop()
+	if err := f.dial(srv.addr, "", 1); err != nil {
 		return 0, err
 	}
 	defer f.do(farmOrder{Op: "close", N: 1})

@@ -209,11 +209,13 @@ func farmMain() {
 					}
 				}
 				a.Times = []int64{start, now()}
-			case "stream": // N times Size bytes on the last connection
+			case "stream": // N times Size bytes on the last connection, one each Gap
 				c := conns[len(conns)-1]
 				b := make([]byte, o.Size)
 				a.Times = []int64{now()}
-				for range o.N {
+				start := time.Now()
+				for i := range o.N {
+					time.Sleep(o.Gap*time.Duration(i) - time.Since(start))
 					if _, err := c.Write(b); err != nil {
 						return err
 					}

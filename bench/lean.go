@@ -105,18 +105,33 @@ func pickLeans(subjects []*subject) []*lean {
 // attaching sums up how long attach took.
 var attaching atomic.Int64
 
-// listen starts the server of a lean subject.
-func (l *lean) listen(accepted, told func()) (addr string, stop func(), err error) {
+// A leanServer is the server of a lean subject.
+type leanServer struct {
+	addr   string
+	stop   func()
+	forget func() // closes what was accepted, which the event loops do by themselves
+}
+
+func (l *lean) listen(accepted, told func()) (*leanServer, error) {
 	if l.serve != nil {
-		return l.serve(accepted, told)
+		addr, stop, err := l.serve(accepted, told)
+		return &leanServer{addr, stop, func() {}}, err
 	}
 	lc := net.ListenConfig{KeepAlive: -1}
 	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	var mu sync.Mutex
 	var all []any
+	forget := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, k := range all {
+			k.(io.Closer).Close()
+		}
+		all = nil
+	}
 	go func() {
 		for {
 			conn, err := ln.Accept()
@@ -137,15 +152,7 @@ func (l *lean) listen(accepted, told func()) (addr string, stop func(), err erro
 			accepted()
 		}
 	}()
-	return ln.Addr().String(), func() {
-		ln.Close()
-		mu.Lock()
-		defer mu.Unlock()
-		for _, k := range all {
-			k.(io.Closer).Close()
-		}
-		all = nil
-	}, nil
+	return &leanServer{ln.Addr().String(), func() { ln.Close(); forget() }, forget}, nil
 }
 
 func leanHTTP(accepted, told func()) (string, func(), error) {
@@ -276,6 +283,7 @@ type idleOrder struct {
 type idleResult struct {
 	Lean       string
 	N          int
+	Rounds     int           // of which it is the median, each figure by itself
 	Err        string        `json:",omitempty"`
 	Setup      time.Duration // to dial, accept and register all
 	Register   time.Duration // to register one; 0 for event loops
@@ -338,6 +346,10 @@ type childAnswer[R any] struct {
 	Err    string
 }
 
+// settled is when a process has come to rest again after its first connection: the
+// library stops a second after the last.
+const settled = 1200 * time.Millisecond
+
 // farmSize is how many connections one process of clients holds.
 const farmSize = 6000
 
@@ -348,9 +360,12 @@ func idle(o idleOrder) (r idleResult, err error) {
 		return r, fmt.Errorf("no lean subject %q", o.Lean)
 	}
 	var accepted, told atomic.Int64
+	var first atomic.Bool // has come and gone
 	allTold := make(chan int64, 1)
-	addr, stop, err := l.listen(func() { accepted.Add(1) }, func() {
-		if n := told.Add(1); n == int64(o.N) {
+	srv, err := l.listen(func() { accepted.Add(1) }, func() {
+		if n := told.Add(1); !first.Load() {
+			return
+		} else if n == int64(o.N) {
 			allTold <- now()
 		}
 		if o.Block > 0 {
@@ -360,7 +375,15 @@ func idle(o idleOrder) (r idleResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer stop()
+	defer srv.stop()
+	until := func(limit time.Duration, n *atomic.Int64, want int) error {
+		for deadline := time.Now().Add(limit); n.Load() < int64(want); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%d of %d after %v", n.Load(), want, limit)
+			}
+		}
+		return nil
+	}
 	prelude := ""
 	if o.Lean == nameHTTP {
 		prelude = httpPrelude(false)
@@ -379,21 +402,39 @@ func idle(o idleOrder) (r idleResult, err error) {
 		farms = append(farms, f)
 	}
 	// One connection comes and goes first, so that what starts once has started.
+	if err := farms[0].dial(srv.addr, prelude, 1); err != nil {
+		return r, err
+	}
+	if err := until(20*time.Second, &accepted, 1); err != nil {
+		return r, fmt.Errorf("accepted: %w", err)
+	}
 	time.Sleep(20 * time.Millisecond)
+	if _, err := farms[0].do(farmOrder{Op: "close", N: 1}); err != nil {
+		return r, err
+	}
+	if !l.silent {
+		if err := until(10*time.Second, &told, 1); err != nil {
+			return r, fmt.Errorf("told: %w", err)
+		}
+	}
+	srv.forget()
+	time.Sleep(settled)
+	accepted.Store(0)
+	told.Store(0)
+	attaching.Store(0)
+	first.Store(true)
 	mem, rss, goroutines := memory(), residentBytes(), runtime.NumGoroutine()
 	start := time.Now()
 	left := o.N
 	for _, f := range farms {
 		n := min(left, farmSize)
 		left -= n
-		if err := f.dial(addr, prelude, n); err != nil {
+		if err := f.dial(srv.addr, prelude, n); err != nil {
 			return r, err
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); accepted.Load() < int64(o.N); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return r, fmt.Errorf("%d of %d accepted", accepted.Load(), o.N)
-		}
+	if err := until(20*time.Second, &accepted, o.N); err != nil {
+		return r, fmt.Errorf("accepted: %w", err)
 	}
 	r.Setup = time.Since(start)
 	r.Register = time.Duration(attaching.Load()) / time.Duration(o.N)
@@ -428,22 +469,21 @@ func idle(o idleOrder) (r idleResult, err error) {
 		defer pprof.StopCPUProfile()
 	}
 	cpu, _ = usageNow()
-	first := int64(0)
-	var last int64
+	var began, last int64
 	for _, f := range farms {
 		a, err := f.do(farmOrder{Op: "reset", N: farmSize})
 		if err != nil {
 			return r, err
 		}
-		if first == 0 {
-			first = a.Times[0]
+		if began == 0 {
+			began = a.Times[0]
 		}
 		last = a.Times[1]
 	}
-	r.Resets = time.Duration(last - first)
+	r.Resets = time.Duration(last - began)
 	select {
 	case at := <-allTold:
-		r.AllTold = time.Duration(at - first)
+		r.AllTold = time.Duration(at - began)
 	case <-time.After(10 * time.Second):
 		err = fmt.Errorf("only %d of %d were told", told.Load(), o.N)
 	}
@@ -454,6 +494,68 @@ func idle(o idleOrder) (r idleResult, err error) {
 		r.Threads = len(tasks)
 	}
 	return r, err
+}
+
+// idles has each of leans do it in turns, rounds times, and returns the medians. A
+// round that fails is left out if another does not.
+func idles(leans []*lean, o idleOrder, rounds int, progress progressFunc) []idleResult {
+	took := make([][]idleResult, len(leans))
+	failed := make([]error, len(leans))
+	for round := range rounds {
+		for i := range leans {
+			i = (i + round) % len(leans)
+			o.Lean = leans[i].name
+			progress("%d idle connections, round %d of %d: %s\n", o.N, round+1, rounds, o.Lean)
+			r, err := runIdle(o)
+			if err != nil {
+				progress("  %v\n", err)
+				failed[i] = err
+				continue
+			}
+			took[i] = append(took[i], r)
+		}
+	}
+	var out []idleResult
+	for i, l := range leans {
+		m := medianIdle(took[i])
+		m.Lean, m.N = l.name, o.N
+		if len(took[i]) == 0 && failed[i] != nil {
+			m.Err = failed[i].Error()
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func medianIdle(runs []idleResult) (m idleResult) {
+	if len(runs) == 0 {
+		return m
+	}
+	m = runs[0]
+	m.Rounds = len(runs)
+	medianOf(runs, &m.Setup, func(r *idleResult) time.Duration { return r.Setup })
+	medianOf(runs, &m.Register, func(r *idleResult) time.Duration { return r.Register })
+	medianOf(runs, &m.Heap, func(r *idleResult) float64 { return r.Heap })
+	medianOf(runs, &m.RSS, func(r *idleResult) float64 { return r.RSS })
+	medianOf(runs, &m.Goroutines, func(r *idleResult) float64 { return r.Goroutines })
+	medianOf(runs, &m.For, func(r *idleResult) time.Duration { return r.For })
+	medianOf(runs, &m.CPU, func(r *idleResult) time.Duration { return r.CPU })
+	medianOf(runs, &m.Wakeups, func(r *idleResult) int64 { return r.Wakeups })
+	medianOf(runs, &m.GC, func(r *idleResult) time.Duration { return r.GC })
+	medianOf(runs, &m.Resets, func(r *idleResult) time.Duration { return r.Resets })
+	medianOf(runs, &m.ResetCPU, func(r *idleResult) time.Duration { return r.ResetCPU })
+	medianOf(runs, &m.AllTold, func(r *idleResult) time.Duration { return r.AllTold })
+	medianOf(runs, &m.Threads, func(r *idleResult) int { return r.Threads })
+	medianOf(runs, &m.Told, func(r *idleResult) int { return r.Told })
+	return m
+}
+
+func medianOf[T int | int64 | float64 | time.Duration](runs []idleResult, into *T, of func(*idleResult) T) {
+	var v []T
+	for i := range runs {
+		v = append(v, of(&runs[i]))
+	}
+	*into = median(v)
 }
 
 // runIdle has a process do it.

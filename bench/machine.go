@@ -4,9 +4,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
-	"runtime/debug"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,16 +48,22 @@ func thisMachine() machine {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
 		m.NoFile = r.Cur
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		m.Versions = make(map[string]string)
-		for _, s := range allSubjects {
-			if v := s.version(); v != "" {
-				m.Versions[s.module] = v
-			}
+	m.Versions = make(map[string]string)
+	for _, s := range allSubjects {
+		if v := s.version(); v != "" {
+			m.Versions[s.module] = v
 		}
-		_ = info
 	}
 	return m
+}
+
+// versions are those of the peers that were built in.
+func (m machine) versions() string {
+	var v []string
+	for _, module := range slices.Sorted(maps.Keys(m.Versions)) {
+		v = append(v, strings.TrimPrefix(module, "github.com/")+" "+m.Versions[module])
+	}
+	return strings.Join(v, ", ")
 }
 
 func (m machine) String() string {

@@ -67,12 +67,13 @@ func (r *correctReport) print(w io.Writer) {
 }
 
 func (r *costReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%v%s.\n\n", r.Machine, map[bool]string{true: "; quick sizes"}[r.Quick])
+	fmt.Fprintf(w, "%v%s; %s.\n\n", r.Machine, map[bool]string{true: "; quick sizes"}[r.Quick], r.Machine.versions())
 	r.printProbes(w)
 	r.printRegisters(w)
 	r.printIdle(w)
 	r.printLatency(w)
 	r.printFlows(w)
+	r.printPaced(w)
 }
 
 func (r *costReport) printProbes(w io.Writer) {
@@ -108,18 +109,18 @@ func (r *costReport) over(n int) (bare idleResult) {
 func (r *costReport) printIdle(w io.Writer) {
 	fmt.Fprint(w, "### Idle connections, each server in a process of its own\n\n")
 	var lines [][]string
+	rounds := 0
 	for _, i := range r.Idle {
+		rounds = max(rounds, i.Rounds)
 		if i.Err != "" {
 			lines = append(lines, []string{fmt.Sprint(i.N), i.Lean, "", "", "", "", "", i.Err, ""})
 			continue
 		}
 		bare := r.over(i.N)
 		mem, told, each := "", "", ""
-		if i.N > 1 {
-			mem = fmt.Sprintf("%.0f", i.Heap)
-			if i.Lean != leanBare {
-				mem = fmt.Sprintf("%+.0f", i.Heap-bare.Heap)
-			}
+		mem = fmt.Sprintf("%.0f", i.Heap)
+		if i.Lean != leanBare {
+			mem = fmt.Sprintf("%+.0f", i.Heap-bare.Heap)
 		}
 		if !leanNamed(i.Lean).silent {
 			told = fmt.Sprintf("%s (%s)", short(i.AllTold), short(i.Resets))
@@ -130,7 +131,7 @@ func (r *costReport) printIdle(w io.Writer) {
 			fmt.Sprintf("%.2f", float64(i.CPU)/1e6/s), fmt.Sprintf("%.1f", float64(i.Wakeups)/s), short(i.Setup / max(1, durationOf(i.N))), told, each})
 	}
 	table(w, []string{"connections", "", "bytes each, above bare", "goroutines more", "CPU while idle, ms/s", "context switches/s", "accept and register, each", "all reset: all told after (resetting took)", "our CPU for each ending"}, lines)
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nMedians of %d runs, in turns.\n\n", rounds)
 }
 
 func durationOf(n int) time.Duration { return time.Duration(n) }
@@ -166,5 +167,18 @@ func (r *costReport) printFlows(w io.Writer) {
 		lines = append(lines, []string{name, f.Name, value, fmt.Sprintf("%.2f", f.Ratio), cpu})
 	}
 	table(w, []string{"", "", "median", "time × bare", "our CPU, ms/GB (× bare)"}, lines)
+	fmt.Fprintln(w)
+}
+
+func (r *costReport) printPaced(w io.Writer) {
+	if len(r.Paced) == 0 {
+		return
+	}
+	fmt.Fprint(w, "### One connection that receives 1 GB/s, in reads of 256 KiB\n\n")
+	var lines [][]string
+	for _, p := range r.Paced {
+		lines = append(lines, []string{p.Name, fmt.Sprintf("%.2f", p.Rate/1e9), fmt.Sprintf("%.0f", float64(p.CPU)/1e6), fmt.Sprintf("%.2f", p.Ratio)})
+	}
+	table(w, []string{"", "GB/s", "our CPU, ms/s", "CPU × bare"}, lines)
 	fmt.Fprintln(w)
 }

@@ -147,7 +147,7 @@ var allSubjects = []*subject{
 	{name: nameCheck, how: "this library: Check on a bare connection", watch: tuned(watchCheck)},
 	{name: nameConnstate, module: "github.com/cloudwego/gopkg", how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate)},
 	{name: nameConncheck, module: "github.com/murfffi/conncheck", how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
-	{name: nameMySQL, how: "our words for go-sql-driver/mysql: read(fd, 1 byte) under RawConn.Read, beneath TLS, fresh deadline first", watch: tuned(watchMySQL)},
+	{name: nameMySQL, how: "our words for go-sql-driver/mysql: read(fd, 1 byte) under RawConn.Read, beneath TLS; no deadline is set, as by default (with readTimeout, it is set anew)", watch: tuned(watchMySQL)},
 	{name: nameRedis, how: "our words for go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: tuned(watchRedis)},
 	{name: nameDeadline, how: "pgx (old), mongo: one Read of 1 byte with a 1 ms deadline", watch: tuned(watchDeadline)},
 	{name: nameParked, how: "a goroutine parked in a Read of 1 byte, which it keeps", watch: tuned(func(c net.Conn, o options) (*attached, error) { return watchParked(c, o) })},
@@ -312,13 +312,14 @@ func watchMySQL(conn net.Conn, o options) (*attached, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &attached{Conn: conn, probe: func() error { return mysqlCheck(conn, raw) }}, nil
+	return &attached{Conn: conn, probe: func() error { return mysqlCheck(raw) }}, nil
 }
 
 var errUnexpectedRead = errors.New("unexpected read from socket")
 
-func mysqlCheck(conn net.Conn, raw syscall.RawConn) error {
-	conn.SetReadDeadline(time.Time{})
+// mysqlCheck touches no deadline: the driver sets one first only if readTimeout is
+// set, which it is not by default.
+func mysqlCheck(raw syscall.RawConn) error {
 	var verdict error
 	err := raw.Read(func(fd uintptr) bool {
 		var b [1]byte
