@@ -37,6 +37,9 @@ func TestCorrect(t *testing.T) {
 			if !c.good() {
 				t.Errorf("%v (%s)", c, c.Note)
 			}
+			if r.name == "bytes received before a time-out" && c.Note != ownVerdict {
+				t.Errorf("the time-out was not told: %v (%s)", c, c.Note)
+			}
 		})
 	}
 }
@@ -52,7 +55,9 @@ func TestFaultsAreSeen(t *testing.T) {
 		{"half-close, then a late response", nameNetpoll, lost},
 		{"half-close, then a late response", nameHTTP, falseAlarm},
 		{"descriptor used again, late calls", nameConnstate, notTold},
-		{"a retry loop ends", nameParked, spins},
+		{"own deadline expired", nameMySQL, falseAlarm},
+		{"own deadline is kept by a look", nameMySQL, ok},
+		{"a retry loop ends", nameParked, endless},
 	} {
 		t.Run(want.row+"/"+want.subject, func(t *testing.T) {
 			t.Parallel()
@@ -139,6 +144,34 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"nonsense"}, {"correct", "-peers", "nobody"}} {
 		if err := run(args, io.Discard); err == nil {
 			t.Errorf("%q is no error", args)
+		}
+	}
+}
+
+// Each figure is the median of the rounds by itself, and a round that failed counts
+// for nothing.
+func TestMedianIdle(t *testing.T) {
+	m := medianIdle([]idleResult{{Heap: 3, CPU: 10}, {Heap: 1, CPU: 30}, {Heap: 2, CPU: 20}})
+	if m.Rounds != 3 || m.Heap != 2 || m.CPU != 20 {
+		t.Errorf("%+v", m)
+	}
+	if m := medianIdle(nil); m.Rounds != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// What the clients send at a pace takes as long as that asks for.
+func TestPaced(t *testing.T) {
+	results, err := paced(sizes{flowRounds: 1, pacedFor: 50 * time.Millisecond}, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != len(flowKinds) {
+		t.Errorf("%d results", len(results))
+	}
+	for _, r := range results {
+		if r.Rate <= 0 || r.Rate > 1.5*pacedRate || r.CPU <= 0 {
+			t.Errorf("%+v", r)
 		}
 	}
 }

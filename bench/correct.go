@@ -30,12 +30,15 @@ const (
 	eaten      = "bytes eaten"
 	leaked     = "leaked"
 	lost       = "response lost"
-	spins      = "spins"
+	endless    = "never ends"
 	rewritten  = "deadline lost"
 	notTold    = "mixed up"
 	na         = "n/a"
 	failed     = "failed" // the measurement, not the subject
 )
+
+// ownVerdict notes that it was the subject's, and not the application's deadline.
+const ownVerdict = "after its own verdict"
 
 // A cell is one observed run.
 type cell struct {
@@ -454,6 +457,47 @@ var rows = []*row{
 		v := t.await(patience, func() error { return errors.Join(t.peerSends(n), t.peer.Reset()) })
 		return t.allKept(v, n)
 	})},
+	{name: "bytes received before a time-out", group: "At the end", slow: true, opts: options{readIdle: 700 * time.Millisecond}, run: opened(func(t *trial) cell {
+		const n = 60000
+		if err := t.peerSends(n); err != nil {
+			return cell{Verdict: failed, Note: err.Error()}
+		}
+		var told bool
+		select {
+		case <-t.s.gone:
+			told = true
+		case <-time.After(2 * time.Second):
+		}
+		if told {
+			c := t.allKept(cell{Verdict: ok}, n)
+			if c.good() {
+				c.Note = ownVerdict
+			}
+			return c
+		}
+		if t.s.Conn == nil {
+			return cell{Verdict: na, Note: "no verdict of its own"}
+		}
+		// The application's read deadline is all there is.
+		t.s.SetReadDeadline(time.Now().Add(-time.Second))
+		m, err := t.s.Read(make([]byte, 1))
+		if m == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return cell{Verdict: failed, Note: fmt.Sprint(err)}
+		}
+		return t.allKept(cell{Verdict: ok}, n-m)
+	})},
+	{name: "bytes received before a cable cut", group: "At the end", slow: true, opts: options{peerTimeout: 4 * time.Second}, run: opened(func(t *trial) cell {
+		const n = 60000
+		return t.allKept(t.await(7*time.Second, func() error {
+			if err := t.peerSends(n); err != nil {
+				return err
+			}
+			if _, err := livenesstest.Cut(t.peer); err != nil {
+				return err
+			}
+			return t.s.send([]byte("into the void"))
+		}), n)
+	})},
 	{name: "ECONNRESET is left for Read", group: "At the end", run: opened(func(t *trial) cell {
 		if v := t.await(patience, t.peer.Reset); !v.good() {
 			return cell{Verdict: na, Note: v.Verdict}
@@ -478,16 +522,18 @@ var rows = []*row{
 		if v := t.notice(time.Now(), 2*time.Second); !v.good() {
 			return cell{Verdict: na, Note: "no verdict of its own"}
 		}
+		// The loop takes a time-out for its own, and waits on with a new deadline.
 		var b [1]byte
 		rounds := 0
-		for deadline := time.Now().Add(100 * time.Millisecond); time.Now().Before(deadline); rounds++ {
+		for start := time.Now(); time.Since(start) < 4*t.row.opts.readIdle; rounds++ {
+			t.s.SetReadDeadline(time.Now().Add(t.row.opts.readIdle))
 			_, err := t.s.Read(b[:])
 			var timeout net.Error
 			if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
 				return cell{Verdict: ok, Note: err.Error()}
 			}
 		}
-		return cell{Verdict: spins, Note: fmt.Sprintf("%d rounds in 100 ms", rounds)}
+		return cell{Verdict: endless, Note: fmt.Sprintf("%d time-outs in %v", rounds, 4*t.row.opts.readIdle)}
 	})},
 	{name: "own Close reaches the peer", group: "At the end", run: opened(func(t *trial) cell {
 		time.Sleep(10 * time.Millisecond)
