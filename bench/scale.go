@@ -67,15 +67,15 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 	rep := &scaleReport{Machine: thisMachine(), Quick: set.quick || set.tiny}
 	most := int(rep.Machine.NoFile) - 1000
 	counts := []int{500, 1000, 2000, 4000, 8000, 16000, 24000, 32000, 64000}
-	idleFor, busyFor := 4*time.Second, 24*time.Second
-	busyN := []int{1000, 3000, 10000}
+	idleFor, busyFor := 2*time.Second, 15*time.Second
+	busyN := []int{2500, 5000, 10000}
 	blockN := 4000
 	switch {
 	case set.tiny:
-		counts, idleFor, busyFor, busyN, blockN = []int{20, 40, 80}, 100*time.Millisecond, 400*time.Millisecond, []int{20}, 20
+		counts, idleFor, busyFor, busyN, blockN = []int{20, 40, 80}, 100*time.Millisecond, 400*time.Millisecond, []int{20, 40}, 20
 	case set.quick:
-		idleFor = time.Second
-		busyN = []int{10000}
+		idleFor, busyFor = time.Second, 6*time.Second
+		busyN = []int{1000, 2000, 4000}
 	}
 	for _, n := range counts {
 		if n > min(most, 64000) {
@@ -108,7 +108,7 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 		}
 		for _, kind := range busyKinds {
 			progress("%d connections with traffic: %s\n", n, kind)
-			r, err := ordered[busyResult]("busy", busyOrder{Kind: kind, N: n, For: busyFor, Every: 2 * time.Second})
+			r, err := ordered[busyResult]("busy", busyOrder{Kind: kind, N: n, For: busyFor, Every: busyEvery})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", kind, err)
 			}
@@ -119,9 +119,29 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 	return rep, nil
 }
 
+// busyFits fits what the clock takes in a second of connections with traffic.
+func (r *scaleReport) busyFits() map[string]fit {
+	fits := make(map[string]fit)
+	for _, kind := range busyKinds[1:] {
+		var n, clock []float64
+		for _, b := range r.Busy {
+			if b.Kind == kind {
+				n, clock = append(n, float64(b.N)), append(clock, b.Clock.Seconds()*1e3/b.For.Seconds())
+			}
+		}
+		if len(n) > 1 {
+			f := fitOf("the clock with traffic, "+kind, "ms/s", n, clock)
+			fits[kind] = f
+			r.Fits = append(r.Fits, f)
+		}
+	}
+	return fits
+}
+
 // model fits the growth and applies it to one million connections.
 func (r *scaleReport) model() {
 	if r.Idle[len(r.Idle)-1].N < 4000 {
+		r.busyFits()
 		r.Million = []string{"the sizes of this run are too small to tell"}
 		return
 	}
@@ -143,6 +163,7 @@ func (r *scaleReport) model() {
 	collect := fitOf("one garbage collection", "ms", n, gc)
 	all := fitOf("all reset, all told", "ms", n, told)
 	r.Fits = []fit{mem, reg, collect, all}
+	busy := r.busyFits()
 	const million = 1e6
 	say := func(format string, args ...any) { r.Million = append(r.Million, fmt.Sprintf(format, args...)) }
 	say("memory of the library: %.2f GB, beside what the connections themselves take; %.1f µs to register one, %.1f s for all", mem.at(million)/1e9, reg.C*1e6, reg.at(million))
@@ -150,13 +171,14 @@ func (r *scaleReport) model() {
 	say("all reset at once: all told after %.1f s (with the resetting, which shares the processors here)", all.at(million)/1e3)
 	say("idle: no timer and no wake-up, at any number")
 	for _, b := range r.Busy {
-		if b.Checks > 0 && b.N == r.Busy[len(r.Busy)-1].N {
-			// A profile without a sample in the clock only says that it took less than one.
-			each := max(b.Clock, 10*time.Millisecond).Seconds() / b.Checks
-			rate := million / b.Period.Seconds() * b.Factor
-			say("%s: %.1f µs for each look of the clock (%.0f samples), %.0f looks a second, %.0f %% of a core; the clock is one goroutine, so %.1f million connections are its limit",
-				b.Asked, each*1e6, b.Samples, rate, rate*each*100, 1/each/rate)
+		f, fitted := busy[b.Kind]
+		if b.N != r.Busy[len(r.Busy)-1].N || !fitted || f.C <= 0 {
+			continue
 		}
+		each := f.C / 1e3 * b.Period.Seconds()
+		rate := million / b.Period.Seconds() * b.Factor
+		say("%s: %.1f µs for each look of the clock (by the fit; %.0f samples at %d connections), %.0f looks a second, %.0f %% of a core; the clock is one goroutine, so %.1f million connections are its limit",
+			b.Asked, each*1e6, b.Samples, b.N, rate, rate*each*100, 1/each/rate)
 	}
 	say("what limits first: descriptors, one for each connection (here %d; the kernel's own default of fs.nr_open is 1048576), then the kernel's socket buffers of the traffic; the library adds one epoll registration each", r.Machine.NoFile)
 }
@@ -165,9 +187,12 @@ func (r *scaleReport) model() {
 
 const (
 	busyPlain = "watched only"
-	busyPeer  = "PeerTimeout 60 s"
-	busyIdle  = "ReadIdleTimeout 6 s"
+	busyPeer  = "PeerTimeout 8 s"
+	busyIdle  = "ReadIdleTimeout 3 s"
 )
+
+// busyEvery is how often each client sends, and is answered.
+const busyEvery = 2 * time.Second
 
 var busyKinds = []string{busyPlain, busyPeer, busyIdle}
 
@@ -175,7 +200,7 @@ type busyOrder struct {
 	Kind  string
 	N     int
 	For   time.Duration
-	Every time.Duration // each client sends 64 bytes so often, and is answered
+	Every time.Duration // each client sends 64 bytes so often
 }
 
 type busyResult struct {
@@ -201,12 +226,15 @@ func busy(o busyOrder) (r busyResult, err error) {
 	cfg.OnDisconnect = func(*liveness.Conn, error) { alarms.Add(1) }
 	switch o.Kind {
 	case busyPeer:
-		cfg.PeerTimeout = time.Minute
-		r.Period, r.Asked, r.Factor = time.Minute/8, "PeerTimeout 60 s, each connection written to all the time", 1
+		cfg.PeerTimeout = 8 * time.Second
+		// A look finds nothing outstanding, and the next write asks for another.
+		r.Period = max(cfg.PeerTimeout/8, o.Every)
+		r.Asked, r.Factor = "PeerTimeout 60 s, each connection written to all the time", r.Period.Seconds()/(60./8)
 	case busyIdle:
-		cfg.ReadIdleTimeout = 6 * time.Second
+		cfg.ReadIdleTimeout = 3 * time.Second
 		// Each look finds that something came at most Every ago.
-		r.Period, r.Asked, r.Factor = 6*time.Second-o.Every/2, "ReadIdleTimeout 60 s, steady traffic", 0.1
+		r.Period = cfg.ReadIdleTimeout - o.Every/2
+		r.Asked, r.Factor = "ReadIdleTimeout 60 s, steady traffic", r.Period.Seconds()/(60-o.Every.Seconds()/2)
 	}
 	lc := net.ListenConfig{KeepAlive: -1}
 	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
