@@ -287,7 +287,7 @@ type idleResult struct {
 	Err        string        `json:",omitempty"`
 	Setup      time.Duration // to dial, accept and register all
 	Register   time.Duration // to register one; 0 for event loops
-	Heap       float64       // bytes for each connection, with stacks, after a garbage collection; with the connection itself
+	Heap       float64       // bytes for each connection, with stacks if there is more than one, after a garbage collection; with the connection itself
 	RSS        float64       // bytes for each connection, resident
 	Goroutines float64       // for each connection
 	For        time.Duration // how long it was idle
@@ -318,11 +318,16 @@ func residentBytes() float64 {
 	return resident * float64(os.Getpagesize())
 }
 
-func memory() float64 {
+// memory is what n connections take. The stacks of one drown in the 32 KiB by which
+// stacks grow, so they are left out there.
+func memory(n int) float64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+	if n == 1 {
+		return float64(m.HeapAlloc)
+	}
 	return float64(m.HeapAlloc + m.StackInuse)
 }
 
@@ -423,7 +428,7 @@ func idle(o idleOrder) (r idleResult, err error) {
 	told.Store(0)
 	attaching.Store(0)
 	first.Store(true)
-	mem, rss, goroutines := memory(), residentBytes(), runtime.NumGoroutine()
+	mem, rss, goroutines := memory(o.N), residentBytes(), runtime.NumGoroutine()
 	start := time.Now()
 	left := o.N
 	for _, f := range farms {
@@ -440,7 +445,7 @@ func idle(o idleOrder) (r idleResult, err error) {
 	r.Register = time.Duration(attaching.Load()) / time.Duration(o.N)
 	time.Sleep(100 * time.Millisecond)
 	n := float64(o.N)
-	r.Heap = (memory() - mem) / n
+	r.Heap = (memory(o.N) - mem) / n
 	r.RSS = (residentBytes() - rss) / n
 	r.Goroutines = float64(runtime.NumGoroutine()-goroutines) / n
 	gc := time.Now()

@@ -3,8 +3,8 @@
 // results to benchstat. Run it in the folder of the module:
 //
 //	go run ./compare              HEAD against the files as they are
-//	go run ./compare v0.1.0       that commit against the files as they are
-//	go run ./compare v0.1.0 main  two commits
+//	go run ./compare HEAD~1       that commit against the files as they are
+//	go run ./compare HEAD~1 HEAD  two commits
 package main
 
 import (
@@ -26,13 +26,13 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := compare(flag.Args(), *count, *bench, *benchtime); err != nil {
+	if err := compare(os.Stdout, flag.Args(), *count, *bench, *benchtime); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
 		os.Exit(1)
 	}
 }
 
-func compare(commits []string, count int, bench, benchtime string) error {
+func compare(w io.Writer, commits []string, count int, bench, benchtime string) error {
 	switch len(commits) {
 	case 0:
 		commits = []string{"HEAD", ""}
@@ -65,7 +65,7 @@ func compare(commits []string, count int, bench, benchtime string) error {
 			}
 		}
 	}
-	return command(os.Stdout, "go", "tool", "benchstat", "old="+results[0], "new="+results[1])
+	return command(w, "go", "tool", "benchstat", "old="+results[0], "new="+results[1])
 }
 
 // build compiles the benchmarks as they are now with the library of the commit; an
