@@ -106,6 +106,14 @@ func TestCommands(t *testing.T) {
 				if s := out.String(); !strings.Contains(s, "| ") || strings.Contains(s, "NaN") || strings.Contains(s, "%!") {
 					t.Errorf("the output is\n%s", s)
 				}
+				for _, want := range map[string][]string{
+					"cost":  {"cloudwego/gopkg v", "raw poll, RawSyscall", "CPU × bare"},
+					"scale": {"the clock with traffic, " + busyPeer, "the clock with traffic, " + busyIdle},
+				}[name] {
+					if !strings.Contains(out.String(), want) {
+						t.Errorf("no %q in\n%s", want, out.String())
+					}
+				}
 			})
 		}
 	})

@@ -67,7 +67,7 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 	rep := &scaleReport{Machine: thisMachine(), Quick: set.quick || set.tiny}
 	most := int(rep.Machine.NoFile) - 1000
 	counts := []int{500, 1000, 2000, 4000, 8000, 16000, 24000, 32000, 64000}
-	idleFor, busyFor := 2*time.Second, 15*time.Second
+	idleFor, busyFor := 2*time.Second, 20*time.Second
 	busyN := []int{2500, 5000, 10000}
 	blockN := 4000
 	switch {
@@ -120,8 +120,7 @@ func scale(set settings, progress progressFunc) (*scaleReport, error) {
 }
 
 // busyFits fits what the clock takes in a second of connections with traffic.
-func (r *scaleReport) busyFits() map[string]fit {
-	fits := make(map[string]fit)
+func (r *scaleReport) busyFits() {
 	for _, kind := range busyKinds[1:] {
 		var n, clock []float64
 		for _, b := range r.Busy {
@@ -130,12 +129,9 @@ func (r *scaleReport) busyFits() map[string]fit {
 			}
 		}
 		if len(n) > 1 {
-			f := fitOf("the clock with traffic, "+kind, "ms/s", n, clock)
-			fits[kind] = f
-			r.Fits = append(r.Fits, f)
+			r.Fits = append(r.Fits, fitOf("the clock with traffic, "+kind, "ms/s", n, clock))
 		}
 	}
-	return fits
 }
 
 // model fits the growth and applies it to one million connections.
@@ -163,24 +159,39 @@ func (r *scaleReport) model() {
 	collect := fitOf("one garbage collection", "ms", n, gc)
 	all := fitOf("all reset, all told", "ms", n, told)
 	r.Fits = []fit{mem, reg, collect, all}
-	busy := r.busyFits()
+	r.busyFits()
 	const million = 1e6
 	say := func(format string, args ...any) { r.Million = append(r.Million, fmt.Sprintf(format, args...)) }
 	say("memory of the library: %.2f GB, beside what the connections themselves take; %.1f µs to register one, %.1f s for all", mem.at(million)/1e9, reg.C*1e6, reg.at(million))
-	say("one garbage collection: %.1f s of marking, concurrent", collect.at(million)/1e3)
+	if collect.K < 0.7 {
+		say("one garbage collection: too little grows with the connections at these sizes to tell")
+	} else {
+		say("one garbage collection: %.1f s of marking, concurrent", collect.at(million)/1e3)
+	}
 	say("all reset at once: all told after %.1f s (with the resetting, which shares the processors here)", all.at(million)/1e3)
 	say("idle: no timer and no wake-up, at any number")
-	for _, b := range r.Busy {
-		f, fitted := busy[b.Kind]
-		if b.N != r.Busy[len(r.Busy)-1].N || !fitted || f.C <= 0 {
+	first := ""
+	for _, kind := range busyKinds[1:] {
+		// All sizes together, for the profile has few samples of each.
+		var last busyResult
+		var clock, checks, samples float64
+		for _, b := range r.Busy {
+			if b.Kind == kind {
+				last, clock, checks, samples = b, clock+b.Clock.Seconds(), checks+b.Checks, samples+b.Samples
+			}
+		}
+		if samples == 0 {
 			continue
 		}
-		each := f.C / 1e3 * b.Period.Seconds()
-		rate := million / b.Period.Seconds() * b.Factor
-		say("%s: %.1f µs for each look of the clock (by the fit; %.0f samples at %d connections), %.0f looks a second, %.0f %% of a core; the clock is one goroutine, so %.1f million connections are its limit",
-			b.Asked, each*1e6, b.Samples, b.N, rate, rate*each*100, 1/each/rate)
+		each := clock / checks
+		rate := million / last.Period.Seconds() * last.Factor
+		say("%s: %.1f µs for each look of the clock (%.0f samples, ± %.0f %%), %.0f looks a second, %.0f %% of a core; the clock is one goroutine, so %.1f million connections are its limit",
+			last.Asked, each*1e6, samples, 100/math.Sqrt(samples), rate, rate*each*100, 1/each/rate)
+		if rate*each > 1 {
+			first += fmt.Sprintf("the clock, with %s; otherwise ", last.Asked)
+		}
 	}
-	say("what limits first: descriptors, one for each connection (here %d; the kernel's own default of fs.nr_open is 1048576), then the kernel's socket buffers of the traffic; the library adds one epoll registration each", r.Machine.NoFile)
+	say("what limits first: "+first+"descriptors, one for each connection (here %d; the kernel's own default of fs.nr_open is 1048576), then the kernel's socket buffers of the traffic; the library adds one epoll registration each", r.Machine.NoFile)
 }
 
 // ---- connections with traffic, in a process of their own
