@@ -170,7 +170,7 @@ func barChart(p *draw.Painter, theme draw.ColorPalette, title, subtitle string, 
 	var labels []string
 	for _, b := range bars {
 		// The reader's font may be wider than the one that is measured here.
-		values, labels = append(values, max(b.value, 0)), append(labels, b.name+"\u00a0\u00a0")
+		values, labels = append(values, max(b.value, 0)), append(labels, b.name+strings.Repeat("\u00a0", 2+len(b.name)/6))
 	}
 	opt := draw.NewBarChartOptionWithData([][]float64{values})
 	opt.Horizontal = true
