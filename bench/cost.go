@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -513,6 +514,8 @@ func latencyRound(l *lean, f *farm, n int) ([]time.Duration, error) {
 	time.Sleep(20 * time.Millisecond)
 	var out []time.Duration
 	for range n {
+		// Or each end would come just after connstate has looked.
+		time.Sleep(rand.N(11 * time.Millisecond))
 		a, err := f.do(farmOrder{Op: "close", N: 1})
 		if err != nil {
 			return nil, err
