@@ -103,7 +103,7 @@ type socket struct {
 
 func (s *socket) bind() {
 	s.quick = func(fd uintptr) {
-		if s.lookAt(fd, hint{}).outcome != open {
+		if !s.calmAt(fd) {
 			s.shown.Add(1)
 		}
 	}

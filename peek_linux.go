@@ -78,6 +78,13 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	}
 }
 
+// calmAt reports whether nothing has ended, by all that a look at a live connection
+// costs.
+func (s *socket) calmAt(fd uintptr) bool {
+	events, ok := pollNow(fd)
+	return ok && events == 0
+}
+
 // lookWithoutState tells what poll showed of a TCP socket that is over, where the
 // state is not told: emulators are known to return zero. The errno has to be taken
 // from the socket, which keeps it for the application.
@@ -157,7 +164,7 @@ func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 	errno := errnoIn(err)
 	if errno == nil || errno == unix.EPIPE { // EPIPE says that something ended, not what
 		errno = errReset
-		if kernelGaveUp(fd) {
+		if s.kernelGaveUp(fd) {
 			errno = errTimedOut
 		}
 	}
@@ -243,19 +250,29 @@ func (s *socket) takeError(fd uintptr) error {
 // of tcp_keepalive_timer, tcp_probe_timer and tcp_write_timeout in
 // net/ipv4/tcp_timer.c; how long ago the last thing happened counts on, so a look that
 // comes late takes the counters for all.
-func kernelGaveUp(fd uintptr) bool {
+func (s *socket) kernelGaveUp(fd uintptr) bool {
 	var info tcpinfo.Info
 	if tcpinfo.Get(fd, &info) != nil {
 		return false
 	}
-	l := readLimits(fd)
-	silence := info.Silence() + tickSlack
-	switch {
-	case info.Solicitations() == 0:
+	if info.Solicitations() == 0 {
+		if info.PeerWindow != 0 {
+			return false
+		}
 		// What is retransmitted into a closed window is not counted, and is given up
 		// after this long without an answer (tcp_rtx_probe0_timed_out).
 		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-		return info.PeerWindow == 0 && err == nil && n > 0 && silence >= 2*l.maxRTO
+		return err == nil && n > 0 && info.Silence()+tickSlack >= 2*readLimits(fd).maxRTO
+	}
+	// A Ping changes some of them, and has had the others remembered.
+	before := s.limits.Load()
+	return readLimits(fd).exhausted(&info) || before != nil && before.exhausted(&info)
+}
+
+// exhausted reports whether the kernel may have given up by these limits.
+func (l *limits) exhausted(info *tcpinfo.Info) bool {
+	silence := info.Silence() + tickSlack
+	switch {
 	case info.Retransmits > 0:
 		ranOut := info.SinceSent+tickSlack >= info.RTO
 		if l.userTimeout > 0 {

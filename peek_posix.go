@@ -57,6 +57,8 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	return sight{outcome: open}
 }
 
+func (s *socket) calmAt(fd uintptr) bool { return s.lookAt(fd, hint{}).outcome == open }
+
 // gone reports whether a socket without a state has no peer any more. Once we have
 // shut down both directions it has none, whatever the peer does (tcp_usrclosed).
 func (s *socket) gone(fd uintptr) bool {

@@ -48,6 +48,8 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	return sight{outcome: finSeen}
 }
 
+func (s *socket) calmAt(fd uintptr) bool { return s.lookAt(fd, hint{}).outcome == open }
+
 // autopsy tells why a connection is over: by the errno that the application was
 // given, or else the one that a Read would be given now, or else what is likely.
 func (s *socket) autopsy(fd uintptr, fin bool, err, likely error) sight {

@@ -176,7 +176,7 @@ func (q *fakeQueue) close() {
 func (q *fakeQueue) untilWaiting() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.waiting || len(q.pending) > 0 {
+	for !q.waiting || len(q.pending) > 0 || q.nudges > 0 {
 		q.changed.Wait()
 	}
 }
