@@ -2328,7 +2328,7 @@ func testFewProbes(t *testing.T) {
 // A window that closes on data in flight is probed by retransmitting these. The
 // kernel's patience with that is two TCP_RTO_MAX_MS, of which the library sets one.
 func testWindowClosedInFlight(t *testing.T) {
-	const timeout = 6 * time.Second
+	const timeout = 5 * time.Second
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, d := range directions {
 			run(string(d), func(t *testing.T) {
