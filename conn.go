@@ -28,8 +28,8 @@ var _ interface {
 // PeerTimeout also where it was the kernel's own probes that found the peer lost. Its
 // Timeout method reports false, so that a loop that goes on after the time-outs of
 // its own deadlines ends. A Read waits until there is something to return; Close, a
-// deadline and a verdict end the wait. Of a wrapped connection that is not package net's own, what
-// was received before is what its Read returns beside an expired deadline.
+// deadline and a verdict end the wait. Of a wrapped connection that is not package net's
+// own, what was received before is what its Read returns beside an expired deadline.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.record()
 	if !c.counted() {

@@ -122,11 +122,14 @@ var (
 func opError(op string, conn net.Conn, err error) *net.OpError {
 	for under, depth := conn, 0; under != nil && depth < maxDepth; under, depth = beneath(under), depth+1 {
 		if isNetsOwn(under) {
-			local := under.LocalAddr()
-			return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: under.RemoteAddr(), Err: err}
+			e := &net.OpError{Op: op, Source: under.LocalAddr(), Addr: under.RemoteAddr(), Err: err}
+			if e.Source != nil {
+				e.Net = e.Source.Network()
+			}
+			return e
 		}
 	}
-	return &net.OpError{Op: op, Source: lateAddr{conn.LocalAddr}, Addr: lateAddr{conn.RemoteAddr}, Err: err}
+	return &net.OpError{Op: op, Source: &lateAddr{conn.LocalAddr}, Addr: &lateAddr{conn.RemoteAddr}, Err: err}
 }
 
 // isNetsOwn reports whether conn is one of package net, whose methods do not block.
@@ -147,14 +150,14 @@ var pipeType = sync.OnceValue(func() reflect.Type {
 // A lateAddr asks for an address when it is used.
 type lateAddr struct{ ask func() net.Addr }
 
-func (a lateAddr) Network() string {
+func (a *lateAddr) Network() string {
 	if addr := a.ask(); addr != nil {
 		return addr.Network()
 	}
 	return ""
 }
 
-func (a lateAddr) String() string {
+func (a *lateAddr) String() string {
 	if addr := a.ask(); addr != nil {
 		return addr.String()
 	}

@@ -1944,6 +1944,18 @@ func TestAddressesThatBlock(t *testing.T) {
 	}
 }
 
+// TestZeroConn was never connected: an error, as for package net, and no panic.
+func TestZeroConn(t *testing.T) {
+	for _, conn := range []net.Conn{new(net.TCPConn), new(net.UnixConn)} {
+		if c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: time.Minute}); c != nil || err == nil || err.Error() == "" {
+			t.Errorf("Wrap = %v, %v", c, err)
+		}
+		if err := liveness.Check(conn); err == nil || err.Error() == "" {
+			t.Errorf("Check = %v", err)
+		}
+	}
+}
+
 // A fewListener accepts what it is given, in this order.
 type fewListener struct {
 	net.Listener

@@ -209,9 +209,9 @@ type Config struct {
 	// Bytes received count, from Wrap or the last of them on, whoever reads them. The
 	// clock stands still while our own receive buffer is full, as far as it is seen so:
 	// it is looked at when the silence may be over, and ten times as often while
-	// something is unread. The clock stops with the peer's FIN. Keep-alive answers do not count. Where the kernel does not tell when
-	// bytes came (anywhere but on TCP on Linux), the clock runs while a Read waits, and
-	// stands still between two of them.
+	// something is unread. The clock stops with the peer's FIN. Keep-alive answers do not
+	// count. Where the kernel does not tell when bytes came (anywhere but on TCP on
+	// Linux), the clock runs while a Read waits, and stands still between two of them.
 	ReadIdleTimeout time.Duration
 
 	// AllowHalfClose says that the peer's FIN alone is not the end: it may have
