@@ -380,7 +380,8 @@ func TestDeferral(t *testing.T) {
 				t.Fatal("not done")
 			}
 			timers := c.timers.Load()
-			timers.checking.Lock() // for the check to be over
+			timers.checking.Lock()
+			//lint:ignore SA2001 to wait for the check to be over is all
 			timers.checking.Unlock()
 			if next := c.check(time.Now(), time.Time{}); test.cfg == nil && !next.IsZero() {
 				t.Errorf("the next check is in %v", time.Until(next))

@@ -222,8 +222,12 @@ func TestSilenceOfDeadlines(t *testing.T) {
 				return err
 			}
 			for range 3 {
-				if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Fatal(err)
+				err := read()
+				if errors.Is(err, ErrPeerIdle) && waited >= timeout-longest {
+					t.Skipf("the machine was too busy: a Read with a deadline of %v took %v", timeout/20, longest)
+				}
+				if !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatalf("%v when Reads had waited for %v of %v", err, waited, timeout)
 				}
 				time.Sleep(timeout * 3 / 5)
 			}
