@@ -79,8 +79,14 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 	l := readLimits(fd)
 	if unanswered > 0 {
 		// In an outage that has begun already the count would be reached at once.
+		raised := l.count
 		l.count = p.Count
-		s.setup.grace = &deferral{lasts: l.idleBound(), do: func(fd uintptr) { _ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count) }}
+		s.setup.grace = &deferral{lasts: l.idleBound(), do: func(fd uintptr) {
+			// Unless the application, or a Ping that would be fatal then, has set another.
+			if now, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT); err == nil && now == raised {
+				_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count)
+			}
+		}}
 	}
 	s.remember(l)
 	return nil

@@ -13,26 +13,38 @@ import (
 
 // Every exported function, type, method and variable has an example that is run. Constants are shown with their type.
 func TestNamesHaveExamples(t *testing.T) {
-	paths, err := filepath.Glob("*.go")
-	if err != nil || len(paths) == 0 {
-		t.Skip("the sources are not here")
-	}
-	var names []string
-	var tests []*ast.File
-	for _, path := range paths { // of every system
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
+	for _, folder := range []string{".", "livenesstest"} {
+		paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil || len(paths) == 0 {
+			t.Skip("the sources are not here")
 		}
-		if strings.HasSuffix(path, "_test.go") {
-			tests = append(tests, file)
-		} else {
-			names = append(names, exported(file)...)
+		var names []string
+		var tests []*ast.File
+		for _, path := range paths { // of every system
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(path, "_test.go") {
+				tests = append(tests, file)
+			} else {
+				names = append(names, exported(file)...)
+			}
+		}
+		if len(names) == 0 {
+			t.Fatalf("%s: no names", folder)
+		}
+		shown := shownBy(tests)
+		for _, name := range names {
+			if !shown[name] {
+				t.Errorf("%s: no Example%s with an Output", folder, name)
+			}
 		}
 	}
-	if len(names) == 0 {
-		t.Fatal("no names")
-	}
+}
+
+// shownBy returns the names that have an example which is run.
+func shownBy(tests []*ast.File) map[string]bool {
 	shown := make(map[string]bool)
 	for _, example := range doc.Examples(tests...) {
 		if example.Output == "" && !example.EmptyOutput {
@@ -44,11 +56,7 @@ func TestNamesHaveExamples(t *testing.T) {
 		}
 		shown[name] = true
 	}
-	for _, name := range names {
-		if !shown[name] {
-			t.Errorf("no Example%s with an Output", name)
-		}
-	}
+	return shown
 }
 
 // exported returns the exported names that a file declares, methods as Type_Method.
