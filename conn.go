@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/errno"
 )
 
 // What callers of *net.TCPConn assert for.
@@ -104,7 +106,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // inPieces reports whether t goes by Writes: StallTimeout does where the kernel does
 // not tell what the peer takes, and a long Write says nothing while it waits.
-func (c *Conn) inPieces(t *timers) bool { return t != nil && t.stall > 0 && !c.counted() }
+func (c *Conn) inPieces(t *timers) bool { return t != nil && t.asks.Stall > 0 && !c.counted() }
 
 // A pieceWriter tells the clock of each piece that was taken. Its user holds
 // timers.pieces, so that nobody else's bytes come in between.
@@ -312,8 +314,8 @@ func (c *Conn) ioFailed(err error, wrote bool) sight {
 		return sight{}
 	}
 	s := c.look(hint{err: err, wrote: wrote})
-	if err != nil && s.outcome > open && s.outcome != closed && c.sock.family == familyTCP {
-		theHub.doubt(c.sock.watch) // unless the system tells of it too
+	if err != nil && s.outcome > open && s.outcome != closed && c.sock.family == familyTCP && !c.sock.watch.foreign {
+		theHub.Doubt(&c.sock.watch.Token) // unless the system tells of it too
 	}
 	return s
 }
@@ -322,7 +324,7 @@ func (c *Conn) ioFailed(err error, wrote bool) sight {
 // from a verdict of ours. own is err if it is certainly of this connection.
 func (c *Conn) writeFailed(own, err error) error {
 	c.ioFailed(own, true)
-	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || errnoIn(own) != nil && c.foundLost(e)) {
+	if e := c.end.Load(); e != nil && (e.ours && isDeadline(err) || errno.In(own) != nil && c.foundLost(e)) {
 		return c.verdictError("write", e)
 	}
 	return err
@@ -332,7 +334,7 @@ func (c *Conn) writeFailed(own, err error) error {
 // have found it: a Read or Write need not know who was first.
 func (c *Conn) foundLost(e *ending) bool {
 	t := c.timers.Load()
-	return t != nil && t.peer > 0 && !e.ours && e.cause != nil && e.cause.reason == ErrPeerLost
+	return t != nil && t.asks.Peer > 0 && !e.ours && e.cause != nil && e.cause.reason == ErrPeerLost
 }
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n
@@ -357,7 +359,7 @@ func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
 			}
 		}
 		return n, c.verdictError("read", e)
-	case e != nil && isLost(errnoIn(err)) && c.foundLost(e):
+	case e != nil && errno.IsLost(errno.In(err)) && c.foundLost(e):
 		return n, c.verdictError("read", e)
 	case err != io.EOF || !c.direct:
 		return n, err
@@ -449,7 +451,7 @@ func (c *Conn) Close() error {
 	}
 	e.closing.Store(true) // from here on, writes return what the wrapped connection returns
 	if c.sock.watch != nil {
-		theHub.unwatch(&c.sock)
+		theHub.Remove(&c.sock.watch.Token, c.sock.raw)
 	}
 	return c.inner.Close()
 }
@@ -530,7 +532,7 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 		return nil, err
 	}
 	if _, ok := c.inner.(*net.UnixConn); ok {
-		if t := c.timers.Load(); t == nil || t.stall == 0 {
+		if t := c.timers.Load(); t == nil || t.asks.Stall == 0 {
 			// It has no ReadFrom to bring io.Copy back to, so let that find the PollFD.
 			return raw, nil
 		}

@@ -10,6 +10,10 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/watch"
 )
 
 // The reasons for an end that the peer or the path caused. They are what
@@ -110,7 +114,7 @@ func (c *cause) Temporary() bool { return false }
 
 var (
 	errNilConn  = &net.OpError{Op: opWatch, Err: errors.New("nil connection")}
-	errWrapped  = errors.New("the connection is wrapped already")
+	errWrapped  = watch.ErrWatched
 	errNoStream = fmt.Errorf("not a stream socket: %w", errors.ErrUnsupported)
 	errNoSocket = fmt.Errorf("no socket to look at on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 )
@@ -166,8 +170,8 @@ func (a *lateAddr) String() string {
 
 // reasonOf says which end an errno speaks of, once the kernel has said that the
 // connection is over.
-func reasonOf(errno error) error {
-	if isLost(errno) {
+func reasonOf(err error) error {
+	if errno.IsLost(err) {
 		return ErrPeerLost
 	}
 	return ErrPeerReset
@@ -178,14 +182,8 @@ func reasonOf(errno error) error {
 func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // A configError is that of Wrap for a Config that cannot be kept.
-type configError struct {
-	field string
-	err   error
-}
-
-func (e *configError) Error() string { return "Config." + e.field + ": " + e.err.Error() }
-func (e *configError) Unwrap() error { return e.err }
+type configError = keepalive.Error
 
 func badConfig(field, format string, args ...any) error {
-	return &configError{field, fmt.Errorf(format, args...)}
+	return &configError{Field: field, Err: fmt.Errorf(format, args...)}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/poller"
+	"github.com/go-liveness/liveness/internal/watch"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -37,10 +38,7 @@ var RaceBuild = func() bool {
 // Distrusts reports whether this process was brought to the sweep although the system
 // passes the self-test: then it is slow, and what needs notices fails somewhere else.
 func Distrusts() bool {
-	theHub.mu.Lock()
-	sweeps := theHub.sweeps
-	theHub.mu.Unlock()
-	if !sweeps {
+	if !theHub.State().Sweeps {
 		return false
 	}
 	p, err := poller.New()
@@ -114,7 +112,7 @@ func countBelongings() (b belongings) {
 	for _, stack := range strings.Split(stacks, "\n\n") {
 		b.goroutines++
 		_, creator, _ := strings.Cut(stack, "created by ")
-		if strings.HasPrefix(creator, "github.com/go-liveness/liveness.") && !strings.Contains(creator, "_test.go") {
+		if (strings.HasPrefix(creator, "github.com/go-liveness/liveness.") || strings.HasPrefix(creator, "github.com/go-liveness/liveness/internal/watch.")) && !strings.Contains(creator, "_test.go") {
 			b.ours++
 		}
 	}
@@ -159,7 +157,7 @@ func TestImportStartsNothing(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	if theHub.poller != nil || theHub.tokens != nil || theHub.idle != nil || theHub.lastID != 0 {
+	if s := theHub.State(); s.Poller != nil || s.Clients != 0 || s.LastID != 0 {
 		t.Errorf("the hub runs: %+v", &theHub)
 	}
 	if b := countBelongings(); b.ours != 0 {
@@ -176,7 +174,7 @@ func TestImportStartsNothing(t *testing.T) {
 	c.Read(make([]byte, 1))
 	<-c.Done()
 	c.Close()
-	if theHub.poller != nil || theHub.lastID != 0 {
+	if s := theHub.State(); s.Poller != nil || s.LastID != 0 {
 		t.Error("a pipe started the hub")
 	}
 	if b := countBelongings(); b.ours != 0 {
@@ -186,9 +184,8 @@ func TestImportStartsNothing(t *testing.T) {
 
 // hubRuns reports whether there is a hub, and which.
 func hubRuns() (running bool, which any) {
-	theHub.mu.Lock()
-	defer theHub.mu.Unlock()
-	return theHub.poller != nil, theHub.poller
+	p := theHub.State().Poller
+	return p != nil, p
 }
 
 // What connections share starts with the first and stops a second after the last,
@@ -214,7 +211,7 @@ func TestHubStopsAndStarts(t *testing.T) {
 	for round := range 2 {
 		_, hub := hubRuns()
 		with := countBelongings()
-		for begin := time.Now(); with.goroutines > before.goroutines+1 && time.Since(begin) < linger/4; with = countBelongings() {
+		for begin := time.Now(); with.goroutines > before.goroutines+1 && time.Since(begin) < watch.Linger/4; with = countBelongings() {
 			time.Sleep(time.Millisecond) // one of a Dial may be about to end
 		}
 		if with.ours != 1 || with.goroutines != before.goroutines+1 {
@@ -226,10 +223,10 @@ func TestHubStopsAndStarts(t *testing.T) {
 
 		// A second without a connection is no reason to stop, if another comes in it.
 		first.Close()
-		time.Sleep(linger / 2)
+		time.Sleep(watch.Linger / 2)
 		second := wrap()
-		time.Sleep(linger) // the time at which it would have stopped is past
-		theHub.stop()      // as a timer would that was on its way meanwhile
+		time.Sleep(watch.Linger) // the time at which it would have stopped is past
+		theHub.Stop()            // as a timer would that was on its way meanwhile
 		if running, now := hubRuns(); !running || now != hub {
 			t.Error("the hub stopped while a connection was watched")
 		}
@@ -241,7 +238,7 @@ func TestHubStopsAndStarts(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if took := time.Since(closed); took < linger*9/10 || took > linger*5 { // the machine may be busy
+		if took := time.Since(closed); took < watch.Linger*9/10 || took > watch.Linger*5 { // the machine may be busy
 			t.Errorf("the hub stopped %v after the last connection", took)
 		}
 		want := countBelongings()
@@ -299,9 +296,7 @@ func TestNothingIsLeft(t *testing.T) {
 	if limit := int64(batch*batches*32 + 128<<10); grown > limit {
 		t.Errorf("the heap has grown by more than %d bytes", limit)
 	}
-	theHub.mu.Lock()
-	n, runs := len(theHub.tokens), theHub.poller != nil
-	theHub.mu.Unlock()
+	n, runs := theHub.State().Clients, theHub.State().Poller != nil
 	if n != 1 && runs {
 		t.Errorf("%d connections are registered; want 1", n)
 	}

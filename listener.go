@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+
+	"github.com/go-liveness/liveness/internal/errno"
 )
 
 // A Listener wraps each connection that another listener accepts. It is made by
@@ -64,7 +66,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		conn.Close()
 		var cannot *configError
 		switch {
-		case noResources(err):
+		case errno.NoResources(err):
 			return nil, l.opError(temporary{err})
 		case l.watched.Load():
 		case errors.As(err, &cannot):

@@ -147,6 +147,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/internal/verdict"
 )
 
 // A Config says what to watch for. Nil and the zero value watch and change
@@ -390,8 +391,8 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	c := &Conn{inner: inner, allowHalfClose: cfg.AllowHalfClose}
 	if cfg.PeerTimeout > 0 || cfg.StallTimeout > 0 || cfg.ReadIdleTimeout > 0 {
 		t := c.timersOf()
-		t.peer, t.stall, t.idle = cfg.PeerTimeout, min(cfg.StallTimeout, maxTimeout), min(cfg.ReadIdleTimeout, maxTimeout)
-		t.least.Store(int64(t.idle))
+		t.asks.Peer, t.asks.Stall, t.asks.Idle = cfg.PeerTimeout, min(cfg.StallTimeout, maxTimeout), min(cfg.ReadIdleTimeout, maxTimeout)
+		t.least.Store(int64(t.asks.Idle))
 	}
 	if f := cfg.OnDisconnect; f != nil {
 		c.calls.add(&call{f: func(err error) { f(c, err) }}) // nobody else has c yet
@@ -403,7 +404,7 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	s := &c.sock
 	s.raw = raw
 	s.bind()
-	s.watch = newToken(c, owner)
+	s.watch = newHandle(c, owner)
 	c.kernel, c.direct = s, depth == 0
 	if cfg.PeerTimeout > 0 || cfg.KeepAlive.Enable || cfg.StallTimeout > 0 {
 		s.setup = &setup{cfg: cfg}
@@ -432,10 +433,11 @@ func newConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	if c.allowHalfClose {
 		s.sample(new(sample)) // to tell our FIN from a RST later on; see socket.sentFIN
 	}
-	if tuned != nil && tuned.grace != nil {
-		c.put(tuned.grace)
+	if tuned != nil && tuned.later != nil {
+		c.put(tuned.later)
 	}
 	if t := c.timers.Load(); t != nil {
+		t.asks.OwnRTO = s.ownRTO
 		if next := c.check(time.Now(), time.Time{}); !next.IsZero() {
 			c.wake(t, next)
 		}
@@ -730,15 +732,15 @@ func (c *Conn) Status() Status {
 	if c.counted() || !kernelCounts && c.sock.raw != nil {
 		var timeout time.Duration
 		if t := c.timers.Load(); t != nil {
-			timeout = t.peer
+			timeout = t.asks.Peer
 		}
-		st.DetectWithin = c.sock.limitsNow().detectWithin(timeout)
+		st.DetectWithin = c.sock.limitsNow().DetectWithin(timeout)
 		switch i := &s.info; {
-		case st.DetectWithin == 0 || !i.Outstanding() || !windowClosed(i):
+		case st.DetectWithin == 0 || !i.Outstanding() || !verdict.WindowClosed(i):
 		case timeout == 0:
-			st.DetectWithin = max(st.DetectWithin, c.sock.limitsNow().closedBound())
+			st.DetectWithin = max(st.DetectWithin, c.sock.limitsNow().ClosedBound())
 		case i.Retransmitting():
-			st.DetectWithin = max(st.DetectWithin, timeout*3/2+time.Second) // see Conn.spare
+			st.DetectWithin = max(st.DetectWithin, timeout*3/2+time.Second) // see verdict.Supervisor
 		}
 	}
 	return st

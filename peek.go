@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -70,8 +72,8 @@ const (
 // A socket is the kernel's side of a connection.
 type socket struct {
 	raw   syscall.RawConn
-	watch *token // to be registered by the first look; nil if nothing is to be told
-	setup *setup // what the first look is to do besides; nil if nothing
+	watch *handle // to be registered by the first look; nil if nothing is to be told
+	setup *setup  // what the first look is to do besides; nil if nothing
 
 	// Set by the first look, which must be over before others begin.
 	family family
@@ -85,9 +87,9 @@ type socket struct {
 	readShut  atomic.Bool // CloseRead was called here
 	writeShut atomic.Bool // CloseWrite was called here
 
-	limits    atomic.Pointer[limits] // the options that the socket had when they were last asked for; nil before
-	short     atomic.Bool            // TCP_INFO tells the state and no more, as under emulators
-	synCounts atomic.Int32           // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
+	limits    atomic.Pointer[keepalive.Limits] // the options that the socket had when they were last asked for; nil before
+	short     atomic.Bool                      // TCP_INFO tells the state and no more, as under emulators
+	synCounts atomic.Int32                     // whether the kernel counts a SYN among the bytes acknowledged: 0 unknown, 1 no, 2 yes
 
 	// Where the kernel keeps no state, the errno of an end is in the socket only until
 	// somebody takes it: a look without an alternative, or a Read or Write of ours.
@@ -122,8 +124,7 @@ func (s *socket) calm() bool {
 // A setup is for the first look of a Wrap.
 type setup struct {
 	cfg   *Config
-	undo  []sockopt // what tune has changed
-	grace *deferral // what it leaves to the clock; nil if nothing
+	later *keepalive.Later // what tune leaves to the clock; nil if nothing
 }
 
 // A glance carries one look through RawConn.Control, which keeps the descriptor
@@ -160,35 +161,43 @@ func (s *socket) introduce(fd uintptr) {
 		// Before the first Read, which then has to do some of the counting.
 		s.short.Store(true)
 	}
+	var tuned *keepalive.Tuning
 	if s.setup != nil {
-		if err := s.tune(fd, s.setup.cfg); err != nil {
+		var err error
+		if tuned, err = s.tune(fd, s.setup.cfg); err != nil {
 			s.family, s.unfit = familyUnfit, err
 			return
 		}
+		if tuned != nil {
+			s.setup.later = tuned.Later
+		}
 	}
 	if s.watch != nil {
-		if err := theHub.add(s.watch, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			if s.setup != nil {
-				s.untune(fd)
+		if err := theHub.Add(&s.watch.Token, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			if tuned != nil {
+				tuned.Undo(fd)
 			}
 			s.family, s.unfit = familyUnfit, err
 		}
 	}
 }
 
+// counters says whether TCP_INFO has them: 0 not asked yet, 1 yes, 2 no.
+var counters atomic.Int32
+
 // countersTold reports whether TCP_INFO has the counters, as of the first connection
 // that was asked: whoever answers for the kernel answers alike for all.
 func countersTold(fd uintptr) bool {
-	if theHub.counters.Load() == 0 {
+	if counters.Load() == 0 {
 		var info tcpinfo.Info
 		switch err := tcpinfo.Get(fd, &info); {
 		case err == nil && info.Full:
-			theHub.counters.Store(1)
+			counters.Store(1)
 		case err == nil || errors.Is(err, tcpinfo.ErrShort):
-			theHub.counters.Store(2)
+			counters.Store(2)
 		}
 	}
-	return theHub.counters.Load() != 2
+	return counters.Load() != 2
 }
 
 // A sampler carries one sample through RawConn.Control, as a glance does a look.
@@ -295,12 +304,12 @@ type ioResults struct {
 }
 
 func (k *ioResults) look(h hint) sight {
-	errno := errnoIn(h.err)
-	if errno == nil {
-		errno = h.err
+	why := errno.In(h.err)
+	if why == nil {
+		why = h.err
 	}
 	switch err := h.err; {
-	case err == nil || isTimeout(err) && !isLost(errno):
+	case err == nil || isTimeout(err) && !errno.IsLost(why):
 	case errors.Is(err, net.ErrClosed):
 		return sight{outcome: closed}
 	case errors.Is(err, io.EOF):
@@ -316,10 +325,10 @@ func (k *ioResults) look(h hint) sight {
 	case errors.Is(err, io.ErrClosedPipe):
 		// Write on a net.Pipe whose other end was closed; or ours, by somebody else.
 		return sight{outcome: finished, fin: true}
-	case k.writeShut.Load() && isShut(errno):
+	case k.writeShut.Load() && errno.IsShut(why):
 		// We cannot write after our own CloseWrite, which is no end.
 	default:
-		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: errno}
+		return sight{outcome: aborted, fin: k.finSeen.Load(), errno: why}
 	}
 	switch {
 	case k.finSeen.Load() && k.writeShut.Load():

@@ -3,12 +3,14 @@ package liveness
 import (
 	"io"
 	"os"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/internal/verdict"
 )
 
 // identify finds out what fd is.
@@ -92,8 +94,8 @@ func (s *socket) lookWithoutState(fd uintptr, events int16, h hint) sight {
 	if events&unix.POLLHUP == 0 {
 		return sight{outcome: open} // something in the error queue
 	}
-	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
-		taken := errno // see lookStream
+	if why := errno.In(h.err); why == errno.Reset || errno.IsLost(why) {
+		taken := why // see lookStream
 		s.stolen.CompareAndSwap(nil, &taken)
 	}
 	seen := s.peekAt(fd)
@@ -104,7 +106,7 @@ func (s *socket) lookWithoutState(fd uintptr, events int16, h hint) sight {
 		// Behind unread data, or the errno was taken before. End of file beside an error
 		// followed a FIN (tcp_recvmsg_locked in net/ipv4/tcp.c).
 		fin := s.finSeen.Load() || events&unix.POLLERR != 0 && seen.outcome != open
-		return sight{outcome: aborted, fin: fin, errno: errReset}
+		return sight{outcome: aborted, fin: fin, errno: errno.Reset}
 	default:
 		return sight{outcome: finished}
 	}
@@ -114,8 +116,8 @@ func (s *socket) lookWithoutState(fd uintptr, events int16, h hint) sight {
 // own shutdowns have to be remembered: to the kernel, one side's SHUT_RD is the
 // other's SHUT_WR (unix_shutdown in net/unix/af_unix.c).
 func (s *socket) lookStream(events int16, h hint) sight {
-	if errno := errnoIn(h.err); errno == errReset || isLost(errno) {
-		taken := errno // a variable of its own: its address is all that allocates
+	if why := errno.In(h.err); why == errno.Reset || errno.IsLost(why) {
+		taken := why // a variable of its own: its address is all that allocates
 		s.stolen.CompareAndSwap(nil, &taken)
 	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
@@ -124,16 +126,16 @@ func (s *socket) lookStream(events int16, h hint) sight {
 	case hup && s.stolen.Load() != nil:
 		return sight{outcome: aborted, fin: fin, errno: *s.stolen.Load()}
 	case hup && events&unix.POLLERR != 0:
-		return sight{outcome: aborted, fin: fin, errno: errReset}
+		return sight{outcome: aborted, fin: fin, errno: errno.Reset}
 	case hup && s.deferToIO(h):
 		return sight{outcome: open}
 	case hup && s.readShut.Load() && s.writeShut.Load():
 		return sight{outcome: open} // we did all of this ourselves, and the peer's part is not to be seen
 	case hup && !rdhup: // MPTCP without a path (mptcp_poll); it never comes for others
-		return sight{outcome: aborted, fin: fin, errno: errTimedOut}
+		return sight{outcome: aborted, fin: fin, errno: errno.TimedOut}
 	case hup && s.family == familyMPTCP && fin && !s.writeShut.Load():
 		// More than the FIN that was seen, and not ours: a RST whose error was taken.
-		return sight{outcome: aborted, fin: fin, errno: errReset}
+		return sight{outcome: aborted, fin: fin, errno: errno.Reset}
 	case hup:
 		return sight{outcome: finished}
 	case rdhup && !s.readShut.Load():
@@ -161,14 +163,14 @@ func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 	if fin && s.sentFIN(fd) && (!pending || allAcked(fd)) {
 		return sight{outcome: finished}
 	}
-	errno := errnoIn(err)
-	if errno == nil || errno == unix.EPIPE { // EPIPE says that something ended, not what
-		errno = errReset
+	why := errno.In(err)
+	if why == nil || why == unix.EPIPE { // EPIPE says that something ended, not what
+		why = errno.Reset
 		if s.kernelGaveUp(fd) {
-			errno = errTimedOut
+			why = errno.TimedOut
 		}
 	}
-	return sight{outcome: aborted, fin: fin, errno: errno}
+	return sight{outcome: aborted, fin: fin, errno: why}
 }
 
 // finArrived reports whether the peer's FIN came before the end. In state CLOSE
@@ -231,14 +233,14 @@ func allAcked(fd uintptr) bool {
 // RST after a FIN is EPIPE (tcp_reset in net/ipv4/tcp_input.c).
 func (s *socket) takeError(fd uintptr) error {
 	n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	switch errno := unix.Errno(n); {
+	switch why := unix.Errno(n); {
 	case err != nil:
 		return nil
-	case errno == unix.EPIPE:
+	case why == unix.EPIPE:
 		s.finSeen.Store(true)
-		return errReset
-	case errno == errReset || isLost(errno):
-		return errno
+		return errno.Reset
+	case why == errno.Reset || errno.IsLost(why):
+		return why
 	default: // such as what our own shutdown leaves
 		return nil
 	}
@@ -262,35 +264,15 @@ func (s *socket) kernelGaveUp(fd uintptr) bool {
 		// What is retransmitted into a closed window is not counted, and is given up
 		// after this long without an answer (tcp_rtx_probe0_timed_out).
 		n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-		return err == nil && n > 0 && info.Silence()+tickSlack >= 2*readLimits(fd).maxRTO
+		return err == nil && n > 0 && info.Silence()+tickSlack >= 2*keepalive.Read(fd).MaxRTO
 	}
 	// A Ping changes some of them, and has had the others remembered.
 	before := s.limits.Load()
-	return readLimits(fd).exhausted(&info) || before != nil && before.exhausted(&info)
+	return verdict.Exhausted(keepalive.Read(fd), &info) || before != nil && verdict.Exhausted(before, &info)
 }
 
-// exhausted reports whether the kernel may have given up by these limits.
-func (l *limits) exhausted(info *tcpinfo.Info) bool {
-	silence := info.Silence() + tickSlack
-	switch {
-	case info.Retransmits > 0:
-		ranOut := info.SinceSent+tickSlack >= info.RTO
-		if l.userTimeout > 0 {
-			// It counts from the first retransmission, and shortens the last wait. What the
-			// time-outs were is known but for those at their limit.
-			before := max(info.RetransmitTime(), retransmitTime(info.Retransmits-1, l.maxRTO)-minRTO)
-			return before+info.SinceSent >= l.userTimeout*7/8 || ranOut && silence >= l.userTimeout
-		}
-		return ranOut && (info.Retransmits >= l.retries || silence >= retransmitTime(l.retries, l.maxRTO))
-	case l.userTimeout > 0 && (info.Backoff > 0 || info.PeerWindow == 0): // the window was probed
-		// It counts from the first probe, answered or not.
-		return silence >= l.userTimeout || retransmitTime(info.Backoff, l.maxRTO)-minRTO >= l.userTimeout*7/8
-	case l.userTimeout > 0:
-		return silence >= max(l.userTimeout, l.idle+l.interval)
-	default:
-		return info.Probes >= l.retries || info.Probes >= l.count && silence >= l.idle+time.Duration(l.count)*l.interval
-	}
-}
+// streamsMayBeTCP: only on Windows.
+const streamsMayBeTCP = false
 
 // kernelCounts says that TCP_INFO tells what was received and what is outstanding.
 const kernelCounts = true

@@ -6,6 +6,7 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -40,12 +41,12 @@ func (s *socket) deferToIO(h hint) bool {
 // ended tells how a connection ended whose end can be read, or whose state is that
 // there is none any more: gone. errno is what the socket has of it, if it has. What
 // cannot be told apart here is told by what is known from before.
-func (s *socket) ended(h hint, errno error, gone bool) sight {
-	if taken := errnoIn(h.err); errno == nil && (taken == errReset || isLost(taken)) {
-		errno = taken
+func (s *socket) ended(h hint, why error, gone bool) sight {
+	if taken := errno.In(h.err); why == nil && (taken == errno.Reset || errno.IsLost(taken)) {
+		why = taken
 	}
-	if errno != nil {
-		kept := errno // a variable of its own: its address is all that allocates
+	if why != nil {
+		kept := why // a variable of its own: its address is all that allocates
 		s.stolen.CompareAndSwap(nil, &kept)
 	}
 	fin := s.finSeen.Load()
@@ -63,7 +64,7 @@ func (s *socket) ended(h hint, errno error, gone bool) sight {
 		return sight{outcome: open}
 	default:
 		// We have sent no FIN, so it was not by two of them. Somebody took the errno.
-		return sight{outcome: aborted, fin: fin, errno: errReset}
+		return sight{outcome: aborted, fin: fin, errno: errno.Reset}
 	}
 }
 

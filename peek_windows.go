@@ -4,13 +4,14 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/go-liveness/liveness/internal/afd"
+	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
 // identify finds out what fd is. TCP is a stream like others: the state of the
 // connection is told by Windows only, and its counters are not enough to go by.
 func identify(fd uintptr) (family, error) {
-	switch kind, err := getOption(fd, windows.SOL_SOCKET, soType); {
+	switch kind, err := windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soType); {
 	case err != nil:
 		return familyUnfit, errNoSocket
 	case kind != windows.SOCK_STREAM:
@@ -31,12 +32,12 @@ func (s *socket) lookAt(fd uintptr, h hint) sight {
 	case err != nil:
 		return sight{}
 	case events&afd.Abort != 0:
-		return s.autopsy(fd, fin, h.err, errReset)
+		return s.autopsy(fd, fin, h.err, errno.Reset)
 	case events&afd.ConnectFail != 0:
 		// The word of Wine for a time-out; a connection that was made has no other.
-		return s.autopsy(fd, false, h.err, errTimedOut)
-	case fin && isEnd(errnoIn(h.err)):
-		return s.autopsy(fd, false, h.err, errReset)
+		return s.autopsy(fd, false, h.err, errno.TimedOut)
+	case fin && errno.IsEnd(errno.In(h.err)):
+		return s.autopsy(fd, false, h.err, errno.Reset)
 	case !fin:
 		return sight{outcome: open}
 	}
@@ -53,16 +54,16 @@ func (s *socket) calmAt(fd uintptr) bool { return s.lookAt(fd, hint{}).outcome =
 // autopsy tells why a connection is over: by the errno that the application was
 // given, or else the one that a Read would be given now, or else what is likely.
 func (s *socket) autopsy(fd uintptr, fin bool, err, likely error) sight {
-	errno := errnoIn(err)
-	if !isEnd(errno) || errno == errAborted {
+	why := errno.In(err)
+	if !errno.IsEnd(why) || why == errno.Aborted {
 		// A write to a connection that was reset fails with WSAECONNABORTED too.
-		if now := readErrno(fd); isEnd(now) {
-			errno = now
-		} else if errno != errAborted {
-			errno = likely
+		if now := readErrno(fd); errno.IsEnd(now) {
+			why = now
+		} else if why != errno.Aborted {
+			why = likely
 		}
 	}
-	return sight{outcome: aborted, fin: fin || s.finSeen.Load(), errno: errno}
+	return sight{outcome: aborted, fin: fin || s.finSeen.Load(), errno: why}
 }
 
 // readErrno returns the errno that a Read would fail with. It is for a connection
@@ -70,7 +71,7 @@ func (s *socket) autopsy(fd uintptr, fin bool, err, likely error) sight {
 // it is read.
 func readErrno(fd uintptr) error {
 	_, err := afd.Recv(fd, make([]byte, 1), windows.MSG_PEEK)
-	return errnoIn(err)
+	return errno.In(err)
 }
 
 // drainAt reads what was received, and does not wait for more.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/keepalive"
 )
 
 // Ping asks whether the peer's host is answering now, and waits for the answer. It
@@ -72,23 +74,14 @@ func (c *Conn) Ping(ctx context.Context) error {
 
 const (
 	maxPingWait  = 50 * time.Millisecond // how late the answer to a Ping may be noticed
-	pingInterval = time.Second           // the least time between two probes
+	pingInterval = keepalive.Interval    // the least time between two probes
 )
 
 // A pinger sends the probes of a connection for all its Pings together, and undoes
 // what it did to the socket for them once the peer was heard.
 type pinger struct {
 	mu    sync.Mutex // guards probe; held across system calls that do not block
-	probe probe
-}
-
-// A probe is what is to be undone.
-type probe struct {
-	sent     time.Time // of the last one; zero if there is none to undo
-	unheard  int       // how many were sent since the peer was heard
-	armed    bool      // the timer that sends the last one is set by us, and may not have fired
-	counted  int       // the kernel's count of unanswered probes before the last one
-	original limits    // what the socket had before the first
+	probe keepalive.Probe
 }
 
 func (c *Conn) pingerOf() *pinger {
@@ -118,11 +111,11 @@ func (p *pinger) ask(c *Conn) (s sample, err error) {
 func (p *pinger) prompt(c *Conn, s *sample) (err error) {
 	// A socket that was heard within a second would not ask before that is over,
 	// and one with data outstanding asks by these.
-	if s.info.Silence() < time.Second || s.info.Outstanding() || s.asked.Sub(p.probe.sent) < pingInterval {
+	if s.info.Silence() < time.Second || s.info.Outstanding() || s.asked.Sub(p.probe.Sent) < pingInterval {
 		return nil
 	}
 	c.sock.limitsNow() // before they change: Status tells those that last
-	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.send(fd, s) }); cerr != nil {
+	if cerr := c.sock.raw.Control(func(fd uintptr) { err = p.probe.Send(fd, s.info.Silence(), s.info.Probes) }); cerr != nil {
 		c.look(hint{})
 		return nil
 	}
@@ -136,24 +129,24 @@ var errNoEvidence = fmt.Errorf("the kernel shows too little: %w", errors.ErrUnsu
 // nothing is left.
 func (p *pinger) settle(c *Conn, s *sample) time.Duration {
 	b := &p.probe
-	if b.sent.IsZero() {
+	if b.Sent.IsZero() {
 		return 0
 	}
 	// Before a probe was sent, nothing had been heard for a second; so a silence
 	// that is not longer than since then has been broken, however coarse it is
 	// counted.
-	if s.info.Silence() < s.asked.Sub(b.sent)+pingInterval/2 {
-		_ = c.sock.raw.Control(b.restore)
-		*b = probe{}
+	if s.info.Silence() < s.asked.Sub(b.Sent)+pingInterval/2 {
+		_ = c.sock.raw.Control(b.Restore)
+		*b = keepalive.Probe{}
 		return 0
 	}
-	if !b.armed {
+	if !b.Armed {
 		return pingInterval
 	}
-	if s.info.Probes == b.counted { // the kernel counts in 8 bits
+	if s.info.Probes == b.Counted { // the kernel counts in 8 bits
 		return maxPingWait
 	}
-	_ = c.sock.raw.Control(func(fd uintptr) { b.disarm(fd, s) })
+	_ = c.sock.raw.Control(func(fd uintptr) { b.Disarm(fd, s.info.Silence()) })
 	return pingInterval
 }
 
@@ -183,7 +176,7 @@ func (c *Conn) promptPing(s *sample) {
 	p := c.pingerOf()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.probe.sent.IsZero() {
+	if !p.probe.Sent.IsZero() {
 		_ = p.prompt(c, s)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/internal/verdict"
 )
 
 // A State is how a connection looks, in one word. More states may be added; treat
@@ -107,29 +108,14 @@ func (s *sample) status() Status {
 		st.Silence = i.Silence()
 	}
 	switch {
-	case suspect(i):
+	case verdict.Suspect(i):
 		st.State = Suspect
-	case i.Outstanding() && windowClosed(i):
+	case i.Outstanding() && verdict.WindowClosed(i):
 		st.State = Stalled
 	case i.State == tcpinfo.CloseWait:
 		st.State = HalfClosed
 	}
 	return st
-}
-
-// suspect reports whether the peer's host owes an answer. One retransmission is
-// everyday loss. One keep-alive without an answer is not, for it was sent after a
-// silence and its answer takes a round trip; but of window probes the last is
-// always without one for that long.
-func suspect(i *tcpinfo.Info) bool {
-	switch {
-	case !i.Outstanding():
-		return i.Probes >= 1
-	case i.InFlight == 0:
-		return i.Probes >= 2
-	default:
-		return i.Retransmits >= 2 || i.Probes >= 2 || unanswered(i)
-	}
 }
 
 // evidence tells in words what is unanswered.

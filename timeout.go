@@ -8,7 +8,11 @@ import (
 	"time"
 	"weak"
 
+	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/internal/verdict"
+	"github.com/go-liveness/liveness/internal/watch"
 )
 
 // The least that can be asked for: the kernel's ages are as coarse as its tick.
@@ -20,15 +24,11 @@ const (
 // maxTimeout is never, with room for what is added to it.
 const maxTimeout = math.MaxInt64 / 4
 
-// tickSlack covers the coarseness of the kernel's ages, which are counted in ticks
-// of at most 10 ms, so that no time-out is reported too early.
-const tickSlack = 10 * time.Millisecond
+const tickSlack = verdict.TickSlack
 
 // timers are what the clock watches a connection for. A Conn has none until it is
 // asked for one.
 type timers struct {
-	peer, stall, idle time.Duration // constant; 0 = not asked for
-
 	// Writes mark the connection for supervision; see Conn.mark.
 	awake   atomic.Bool  // a check for outstanding data is due
 	writing atomic.Int32 // writes that have not returned
@@ -42,20 +42,17 @@ type timers struct {
 	lastRead time.Time    // the same, later by as long as nobody was in a Read since
 	readsAt  time.Time    // when a Read last began or ended
 
-	checking sync.Mutex    // one check at a time; guards the rest, and is taken before Conn.mu
-	spared   time.Duration // the TCP_RTO_MAX_MS that the socket has by Conn.spare; 0 before
-	lost     lostQuestion
-	stalled  stallQuestion
-	quiet    quietQuestion
-	deferred *deferral // nil if nothing is
+	checking sync.Mutex         // one check at a time; guards the rest, and is taken before Conn.mu
+	asks     verdict.Supervisor // its time-outs are constant
+	deferred *deferral          // nil if nothing is
 
 	own atomic.Pointer[ownClock] // of a connection that shares nothing with others; nil before it is needed
 }
 
 // An ownClock is for one connection alone.
 type ownClock struct {
-	clock
-	token token
+	watch.Clock
+	handle handle
 }
 
 // timersOf returns the timers of c, which it makes if need be.
@@ -65,7 +62,7 @@ func (c *Conn) timersOf() *timers {
 	}
 	now := time.Now()
 	t := &timers{lastRead: now, readsAt: now}
-	t.quiet.from = now
+	t.asks.Start(now)
 	c.timers.CompareAndSwap(nil, t)
 	return c.timers.Load()
 }
@@ -78,11 +75,11 @@ func (c *Conn) counted() bool {
 
 // wake has c checked at when, or earlier.
 func (c *Conn) wake(t *timers, when time.Time) {
-	if c.sock.watch != nil && c.sock.watch.id != 0 {
-		theHub.clock.wake(c.sock.watch, when)
+	if c.sock.watch != nil && c.sock.watch.Added() {
+		theHub.Clock.Wake(&c.sock.watch.Token, when)
 	} else {
 		own := c.ownClockOf(t)
-		own.wake(&own.token, when)
+		own.Wake(&own.handle.Token, when)
 	}
 }
 
@@ -90,7 +87,9 @@ func (c *Conn) ownClockOf(t *timers) *ownClock {
 	if own := t.own.Load(); own != nil {
 		return own
 	}
-	t.own.CompareAndSwap(nil, &ownClock{token: token{conn: weak.Make(c)}})
+	own := &ownClock{handle: handle{conn: weak.Make(c)}}
+	own.handle.Init(&own.handle)
+	t.own.CompareAndSwap(nil, own)
 	return t.own.Load()
 }
 
@@ -99,7 +98,7 @@ func (c *Conn) ownClockOf(t *timers) *ownClock {
 // and must not do so while a write is on its way to the kernel.
 func (c *Conn) beginWrite() *timers {
 	t := c.timers.Load()
-	if t == nil || t.stall == 0 && (t.peer == 0 || !c.counted()) {
+	if t == nil || t.asks.Stall == 0 && (t.asks.Peer == 0 || !c.counted()) {
 		return nil
 	}
 	t.writing.Add(1)
@@ -118,17 +117,8 @@ func (c *Conn) endWrite(t *timers) {
 // mark has the connection checked soon, unless it will be already.
 func (c *Conn) mark(t *timers) {
 	if !t.awake.Load() && t.awake.CompareAndSwap(false, true) {
-		c.wake(t, time.Now().Add(t.pace()))
+		c.wake(t, time.Now().Add(t.asks.Pace()))
 	}
-}
-
-// pace is how soon after a write the connection is first checked.
-func (t *timers) pace() time.Duration {
-	p := t.peer / 8
-	if s := t.stall / 10; s > 0 && (p == 0 || s < p) {
-		p = s
-	}
-	return p
 }
 
 // beginRead and endRead go around a Read where the kernel counts nothing: the clock
@@ -203,100 +193,60 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 		c.look(hint{})
 		return next
 	}
-	if s.answered.Sub(at) > late {
+	if s.answered.Sub(at) > watch.Late {
 		jumped = s.answered // it was on the way to the kernel that we stood still
 	}
-	now := s.asked
 	again := func(wait time.Duration) {
-		if when := now.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
-			next = when
-		}
-	}
-	writing := t.writing.Load() > 0
-	if (writing || s.info.Outstanding()) && (t.stall > 0 || t.peer > 0 && c.counted()) {
-		t.awake.Store(true)
-		if !s.info.Outstanding() {
-			again(t.pace())
-		}
-	}
-	if t.peer > 0 && c.counted() {
-		if wait := c.spare(t, &s.info); wait > 0 {
-			again(wait)
-		}
-		lost, wait := t.lost.ask(now, jumped, &s.info, t.peer, c.sock.limitsNow())
-		if lost {
-			c.overrule(ErrPeerLost, errTimedOut, &s, s.info.Silence())
-			return time.Time{}
-		}
-		if !t.lost.first.IsZero() && !s.info.Outstanding() {
-			c.promptPing(&s)
-		}
 		if wait > 0 {
-			again(wait)
-		}
-	}
-	if t.stall > 0 {
-		stalled, wait := t.stalled.ask(now, jumped, &s.info, t.stall)
-		if stalled {
-			c.overrule(ErrPeerStalled, nil, &s, now.Sub(t.stalled.since))
-			return time.Time{}
-		}
-		if wait > 0 {
-			again(wait)
-		}
-	}
-	state, silence := t.quiet.ask(now, jumped, &s)
-	if t.idle > 0 {
-		limit := t.idle + tickSlack
-		if state == quietRuns && silence >= limit {
-			c.overrule(ErrPeerIdle, nil, &s, silence)
-			return time.Time{}
-		}
-		if wait := state.wait(limit, silence); wait > 0 {
-			if s.unread > 0 {
-				wait = min(wait, max(limit/10, time.Millisecond)) // it may fill our buffer, and be read, before long
+			if when := s.asked.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
+				next = when
 			}
-			again(wait)
 		}
 	}
-	for wait := range c.askSilences(now, s.heard, state, silence) {
+	a := t.asks.Ask(s.evidenceFor(c, t), jumped, c.limitsFor(t))
+	if a.Awake {
+		t.awake.Store(true)
+	}
+	if a.MaxRTO > 0 {
+		_ = c.sock.raw.Control(func(fd uintptr) { keepalive.SetMaxRTO(fd, a.MaxRTO) })
+	}
+	switch a.Reason {
+	case verdict.Lost:
+		c.overrule(ErrPeerLost, errno.TimedOut, &s, a.For)
+		return time.Time{}
+	case verdict.Stalled:
+		c.overrule(ErrPeerStalled, nil, &s, a.For)
+		return time.Time{}
+	case verdict.Idle:
+		c.overrule(ErrPeerIdle, nil, &s, a.For)
+		return time.Time{}
+	}
+	if a.Prompt {
+		c.promptPing(&s)
+	}
+	again(a.Again)
+	for wait := range c.askSilences(s.asked, s.heard, a.Quiet, a.Since) {
 		again(wait)
 	}
-	if wait := c.settlePing(&s); wait > 0 {
-		again(wait)
-	}
-	if wait := c.doDeferred(t, now, jumped); wait > 0 {
-		again(wait)
-	}
+	again(c.settlePing(&s))
+	again(c.doDeferred(t, s.asked, jumped))
 	return next
 }
 
-// spare keeps the kernel from giving up a peer too early whose window has closed on
-// data in flight: it does so when a retransmission is due and nothing was heard for two
-// TCP_RTO_MAX_MS (tcp_rtx_probe0_timed_out in net/ipv4/tcp_timer.c), and ours is so
-// small that this would take two lost segments. So it is raised while they go
-// unanswered, by no more than the next one needs, since they would be as far apart, and
-// to what still lets the verdict come in time. It returns when to look again.
-func (c *Conn) spare(t *timers, i *tcpinfo.Info) time.Duration {
-	own := c.sock.ownRTO
-	if own == 0 {
-		return 0
+// evidenceFor is s for the supervisor of c.
+func (s *sample) evidenceFor(c *Conn, t *timers) *verdict.Evidence {
+	return &verdict.Evidence{
+		Info: s.info, Counted: c.counted(), Unread: s.unread, Deaf: s.deaf,
+		Writing: t.writing.Load() > 0, Asked: s.asked, Answered: s.answered,
 	}
-	want, again := own, time.Duration(0)
-	if i.Retransmitting() {
-		next := i.Silence() + max(0, i.RTO-i.SinceSent)
-		// Timers come late by up to an eighth (kernel/time/timer.c).
-		want = max(own, min(next/2+i.RTO/16+100*time.Millisecond, t.peer*5/8, maxRTO)).Round(100 * time.Millisecond)
-		again = own / 2
+}
+
+// limitsFor is what the supervisor needs to know of the socket's options.
+func (c *Conn) limitsFor(t *timers) *keepalive.Limits {
+	if t.asks.Peer == 0 || !c.counted() {
+		return nil
 	}
-	if t.spared == 0 {
-		t.spared = own
-	}
-	if want != t.spared {
-		t.spared = want
-		_ = c.sock.raw.Control(func(fd uintptr) { setMaxRTO(fd, want) })
-	}
-	return again
+	return c.sock.limitsNow()
 }
 
 // sample takes the evidence of the clock, or reports false if the connection has
@@ -331,192 +281,6 @@ func (c *Conn) sample(t *timers, s *sample) bool {
 	}
 	s.unread = 0
 	return true
-}
-
-// A lostQuestion asks whether a peer has vanished while data are outstanding.
-// Nothing heard for the time-out is not enough: the kernel must have been asking for
-// half of it, and it takes two samples with a solicitation between them that had the
-// time to be answered, all after the last jump of the clock. While nothing is
-// outstanding the kernel's keep-alive asks in its own time, and counts better.
-type lostQuestion struct {
-	since time.Time // since when the kernel has been soliciting, as far as is known; zero if it is not
-	first time.Time // the first sample of enough silence
-	count int       // the solicitations up to then
-	grown time.Time // the first sample with more
-}
-
-func (q *lostQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.Duration, l *limits) (lost bool, wait time.Duration) {
-	if !i.Outstanding() && i.Probes == 0 {
-		*q = lostQuestion{}
-		return false, 0
-	}
-	silence := i.Silence()
-	asked := asking(i, silence, l)
-	switch {
-	case asked < 0:
-		q.since = time.Time{}
-	case q.since.IsZero() || q.since.Before(now.Add(-silence)) || q.since.After(now.Add(-asked)):
-		q.since = now.Add(-asked)
-	}
-	// Silence from before anybody asked proves little: a keep-alive of hours may
-	// have been quiet for hours, and what is asked rarely may be lost on its way.
-	missing := timeout - silence
-	switch {
-	case silence < timeout/2:
-		// To see in time that the kernel asks, and that it has to be spared.
-		missing = min(timeout/2-silence, l.maxRTO)
-	case q.since.IsZero():
-		missing = max(missing, timeout/8)
-	default:
-		missing = max(missing, timeout/2-now.Sub(q.since))
-	}
-	if missing > 0 {
-		q.first = time.Time{}
-		if !i.Outstanding() {
-			return false, 0
-		}
-		return false, missing + tickSlack
-	}
-	if q.first.IsZero() || q.first.Before(jumped) || now.Add(-silence).After(q.first) {
-		q.first, q.count, q.grown = now, i.Solicitations(), time.Time{}
-		return false, time.Second
-	}
-	if q.grown.IsZero() && (i.Solicitations() > q.count || i.Retransmitting() && now.Add(-i.SinceSent).After(q.first)) {
-		q.grown = now
-	}
-	if q.grown.IsZero() {
-		return false, time.Second / 4
-	}
-	if wait := max(q.first.Add(time.Second).Sub(now), q.grown.Add(answerTime(i)).Sub(now)); wait > 0 {
-		return false, wait
-	}
-	return true, 0
-}
-
-// asking is for how long, at the least, the kernel has been soliciting an answer that
-// did not come, or negative if it is not.
-func asking(i *tcpinfo.Info, silence time.Duration, l *limits) time.Duration {
-	d := time.Duration(-1)
-	switch {
-	case i.InFlight > 0:
-		d = i.RetransmitTime()
-	case i.Unsent > 0 && i.Probes > 0:
-		// Between window probes the time doubles, too (tcp_probe0_when).
-		d = 0
-		for n := 1; n < i.Probes; n++ {
-			d += min(minRTO<<min(max(i.Backoff-n, 0), 10), l.maxRTO)
-		}
-	}
-	if i.Probes > 0 && (i.InFlight > 0 || i.Unsent == 0) {
-		// The keep-alive has asked, perhaps before there was anything to send, and once
-		// more after each interval: what is longer ago was one lost probe.
-		d = max(d, min(silence-l.idle, time.Duration(i.Probes-1)*l.interval))
-	}
-	return d
-}
-
-// answerTime is how long an answer may take.
-func answerTime(i *tcpinfo.Info) time.Duration { return max(time.Second/4, 2*i.RTT) }
-
-// A stallQuestion asks whether the peer's program takes data, while its host
-// answers. What it takes is what its kernel acknowledges or opens the window for.
-type stallQuestion struct {
-	since  time.Time // no progress since; zero while nothing waits to be taken
-	acked  int64
-	looked time.Time // the last sample
-}
-
-func (q *stallQuestion) ask(now, jumped time.Time, i *tcpinfo.Info, timeout time.Duration) (stalled bool, wait time.Duration) {
-	pace := timeout / 10
-	if now.Sub(q.looked) > max(timeout/2, minStallTimeout) {
-		jumped = now // a time-out may be shorter than what the clock takes for a jump
-	}
-	defer func() { q.looked = now }()
-	switch {
-	case !i.Outstanding():
-		*q = stallQuestion{}
-		return false, 0
-	case !windowClosed(i):
-		*q = stallQuestion{}
-		return false, pace
-	case q.since.IsZero() || q.acked != i.Acked || q.since.Before(jumped):
-		*q = stallQuestion{since: now, acked: i.Acked}
-		return false, pace
-	}
-	switch wait := q.since.Add(timeout).Sub(now); {
-	case wait > 0:
-		return false, min(wait, pace)
-	case unanswered(i):
-		return false, pace
-	case i.Probes == 0:
-		return true, 0
-	case i.Probes == 1: // perhaps its answer is still on the way
-		return false, min(answerTime(i), pace)
-	default: // the host does not answer: whether it is lost is the other question
-		return false, pace
-	}
-}
-
-// unanswered reports whether what is retransmitted into a closed window goes
-// unanswered: longer than until the next retransmission is due.
-func unanswered(i *tcpinfo.Info) bool {
-	return i.Retransmitting() && i.Silence() > i.RTO+answerTime(i)
-}
-
-// windowClosed reports whether data wait because the peer takes none: its window
-// is shut, or too small for what is next, so that the kernel probes it. Corked data
-// wait too, but behind an open window and without a probe.
-func windowClosed(i *tcpinfo.Info) bool {
-	return i.PeerWindow == 0 || i.InFlight == 0 && i.Unsent > 0 && i.Backoff > 0
-}
-
-// A quietQuestion asks for how long the peer could have sent and did not.
-type quietQuestion struct {
-	from time.Time // since when it could, as far as is known
-	held bool      // it could not, at the last look
-}
-
-type quietState int
-
-const (
-	quietRuns quietState = iota
-	quietHeld            // the clock stands still for the moment
-	quietOver            // the peer has sent its FIN, and can send nothing more
-	quietDeaf            // nobody reads, and only a Read would tell
-)
-
-func (q *quietQuestion) ask(now, jumped time.Time, s *sample) (quietState, time.Duration) {
-	i := &s.info
-	switch {
-	case i.State == tcpinfo.CloseWait:
-		return quietOver, 0
-	case s.deaf:
-		return quietDeaf, 0
-	case i.OurWindow == 0, s.unread > 0 && i.OurWindow < i.PeerMSS:
-		// The peer would wait behind our full buffer. Where the kernel does not tell
-		// the window, any unread data may be what fills it.
-		q.held = true
-		return quietHeld, 0
-	case q.held:
-		// Perhaps the window was opened just now.
-		q.held, q.from = false, s.answered
-	case jumped.After(q.from):
-		// While we stood still, a peer that answers what it is asked had nothing to say.
-		q.from = jumped
-	}
-	return quietRuns, min(i.SinceData, now.Sub(q.from))
-}
-
-// wait is how long until a silence may reach limit.
-func (q quietState) wait(limit, silence time.Duration) time.Duration {
-	switch q {
-	case quietRuns:
-		return max(limit-silence, time.Millisecond)
-	case quietHeld:
-		return max(limit/20, time.Millisecond)
-	default:
-		return 0
-	}
 }
 
 // OnSilence arranges to call f, in a goroutine of its own, whenever nothing was
@@ -574,7 +338,7 @@ type silence struct {
 }
 
 // askSilences starts what is due, and yields when to ask again.
-func (c *Conn) askSilences(now, heard time.Time, state quietState, quiet time.Duration) func(yield func(time.Duration) bool) {
+func (c *Conn) askSilences(now, heard time.Time, state verdict.QuietState, quiet time.Duration) func(yield func(time.Duration) bool) {
 	return func(yield func(time.Duration) bool) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -587,12 +351,12 @@ func (c *Conn) askSilences(now, heard time.Time, state quietState, quiet time.Du
 			// The kernel's age may make a byte that answered f look a tick older than the
 			// call; what came before the call is older by all of the silence.
 			answered := s.called.IsZero() || heard.After(s.called.Add(-s.after/2))
-			wait := state.wait(limit, age)
+			wait := state.Wait(limit, age)
 			switch {
-			case state == quietRuns && !answered:
+			case state == verdict.Runs && !answered:
 				// One call for each silence; what breaks it is seen in time for the next.
 				wait = limit
-			case state == quietRuns && age >= limit && !s.running:
+			case state == verdict.Runs && age >= limit && !s.running:
 				s.called, s.running = now, true
 				go c.callSilence(s)
 				wait = limit

@@ -3,14 +3,11 @@
 package liveness
 
 import (
-	"errors"
-	"fmt"
-	"runtime"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -20,15 +17,13 @@ import (
 // soon as a Write that waits has filled it up again.
 const kernelCounts = false
 
-var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupported)
+const streamsMayBeTCP = false
 
 // sampleAt takes the evidence for Status.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	out.unread = s.unreadAt(fd)
 	if s.family == familyTCP {
-		if o := systemOptions(); o.sendQueue != nil {
-			out.unacked = o.sendQueue(fd)
-		}
+		out.unacked = keepalive.SendQueue(fd)
 		_ = tcpinfo.Get(fd, &out.info) // not everywhere
 	}
 	return true
@@ -41,19 +36,5 @@ func (*socket) unreadAt(fd uintptr) int {
 	if err != nil {
 		return 0
 	}
-	return cInt(n)
+	return int(*(*int32)(unsafe.Pointer(&n)))
 }
-
-// cInt returns what an ioctl that gives a C int has put into a Go int, which has room
-// for two.
-func cInt(n int) int { return int(*(*int32)(unsafe.Pointer(&n))) }
-
-// There is no way to have the kernel probe at a given moment.
-func (*probe) send(uintptr, *sample) error { return errNotTold }
-
-func (*probe) disarm(uintptr, *sample) {}
-
-func (*probe) restore(uintptr) {}
-
-// Nothing is set that could have to be raised.
-func setMaxRTO(uintptr, time.Duration) {}

@@ -1,10 +1,6 @@
 package liveness
 
 import (
-	"errors"
-	"fmt"
-	"runtime"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -16,6 +12,9 @@ import (
 // what is unanswered. So the stack's own timers judge, and silence is that of the
 // Reads.
 const kernelCounts = false
+
+// streamsMayBeTCP: identify does not tell them apart.
+const streamsMayBeTCP = true
 
 // sampleAt takes the evidence for Status.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
@@ -35,15 +34,3 @@ func (*socket) unreadAt(fd uintptr) int {
 	}
 	return int(n)
 }
-
-// There is no way to have the stack probe at a given moment.
-func (*probe) send(uintptr, *sample) error { return errNotTold }
-
-func (*probe) disarm(uintptr, *sample) {}
-
-func (*probe) restore(uintptr) {}
-
-var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupported)
-
-// Nothing is set that could have to be raised.
-func setMaxRTO(uintptr, time.Duration) {}

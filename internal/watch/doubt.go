@@ -1,4 +1,4 @@
-package liveness
+package watch
 
 import (
 	"cmp"
@@ -32,14 +32,14 @@ type watcher interface {
 // A doubt is an end that was shown before any event told of it, as now and then it
 // is everywhere: whoever waits in Read may run before the hub does.
 type doubt struct {
-	token *token
+	token *Token
 	since time.Time
 }
 
 // A witness is a socket that has ended at a known time, watched under a token that no
 // Conn has.
 type witness struct {
-	token *token
+	token *Token
 	file  *os.File
 	since time.Time
 }
@@ -52,9 +52,9 @@ const (
 	maxDoubts = 64
 )
 
-// doubt waits for the event that must tell of the end of t.
-func (h *hub) doubt(t *token) {
-	if t.told.Load() || t.foreign {
+// Doubt waits for the event that must tell of the end of t.
+func (h *Hub) Doubt(t *Token) {
+	if t.told.Load() {
 		return
 	}
 	h.mu.Lock()
@@ -69,7 +69,7 @@ func (h *hub) doubt(t *token) {
 }
 
 // resolveIn has the doubts resolved in a while; mu is held.
-func (h *hub) resolveIn(wait time.Duration) {
+func (h *Hub) resolveIn(wait time.Duration) {
 	if h.resolver == nil {
 		h.resolver = time.AfterFunc(wait, h.resolve)
 	} else {
@@ -79,11 +79,11 @@ func (h *hub) resolveIn(wait time.Duration) {
 
 // resolve drops the doubts that came to nothing, and draws the conclusion from the
 // others once there is a witness.
-func (h *hub) resolve() {
+func (h *Hub) resolve() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.doubts = slices.DeleteFunc(h.doubts, func(d doubt) bool {
-		return d.token.told.Load() || h.tokens[d.token.id] != d.token || !d.token.isOpen()
+		return d.token.told.Load() || h.tokens[d.token.id] != d.token || !d.token.client.Open()
 	})
 	switch w := h.witness; {
 	case len(h.doubts) == 0 || h.sweeps:
@@ -105,21 +105,14 @@ func (h *hub) resolve() {
 	}
 }
 
-// isOpen reports whether the socket of t is: an end is not told of one that somebody
-// closed behind our back.
-func (t *token) isOpen() bool {
-	c := t.conn.Value()
-	return c != nil && c.sock.raw.Control(func(uintptr) {}) == nil
-}
-
 // callWitness makes one; mu is held.
-func (h *hub) callWitness() error {
+func (h *Hub) callWitness() error {
 	file, err := poller.Ended()
 	if err != nil {
 		return err
 	}
 	h.lastID++
-	t := &token{id: h.lastID, fd: file.Fd()}
+	t := &Token{id: h.lastID, fd: file.Fd()}
 	h.tokens[t.id] = t
 	h.witness = &witness{t, file, time.Now()}
 	if err := h.poller.Add(t.fd, t.id); err != nil {
@@ -130,7 +123,7 @@ func (h *hub) callWitness() error {
 }
 
 // dismissWitness ends the watch of it, if there is one; mu is held.
-func (h *hub) dismissWitness() {
+func (h *Hub) dismissWitness() {
 	w := h.witness
 	if w == nil {
 		return
@@ -145,15 +138,15 @@ func (h *hub) dismissWitness() {
 
 // sweep replaces the watcher; mu is held. The old one is kept until the hub stops:
 // somebody may be about to add to it.
-func (h *hub) sweep() {
+func (h *Hub) sweep() {
 	h.sweeps = true
 	s := poller.NewSweep()
 	// A descriptor that two have is that of the younger.
-	tokens := make([]*token, 0, len(h.tokens))
+	tokens := make([]*Token, 0, len(h.tokens))
 	for _, t := range h.tokens {
 		tokens = append(tokens, t)
 	}
-	slices.SortFunc(tokens, func(a, b *token) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(tokens, func(a, b *Token) int { return cmp.Compare(a.id, b.id) })
 	for _, t := range tokens {
 		_ = s.Replace(t.fd, t.id) // which is only noted
 	}

@@ -1,4 +1,4 @@
-package liveness
+package watch
 
 import (
 	"container/heap"
@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// A clock checks connections when they are due: one heap and one runtime timer for
-// all of the process, and neither while nothing is due. It takes a look at each of
-// them then, instead of being told of every Read and Write.
-type clock struct {
-	mu      sync.Mutex // guards the fields below and the fields due and index of tokens; never held while checking
+// A Clock calls Check of its clients when they are due: one heap and one timer for
+// all of them, and neither while nothing is due.
+type Clock struct {
+	mu      sync.Mutex // guards the fields below and the fields due, index and gone of tokens; never held during Check
 	due     dueHeap
 	timer   *time.Timer
 	running bool      // tick is at work
 	jumped  time.Time // when the clock last came much too late; evidence from before is void
 }
 
-// late is how much too late a tick makes a jump: a machine that was suspended or
-// stopped for a while. What the kernel counted meanwhile says nothing of the peer.
-const late = time.Second
+// Late is how late a tick must be to count as a jump of the clock: the machine was
+// suspended, or the process stopped. What the kernel counted meanwhile says nothing
+// about the peer.
+const Late = time.Second
 
-// wake has t checked at when, or earlier if it is due earlier.
-func (k *clock) wake(t *token, when time.Time) {
+// Wake has t checked at when, or earlier if it is due earlier.
+func (k *Clock) Wake(t *Token, when time.Time) {
 	if now := time.Now(); when.Before(now) {
-		when = now // who asks late does not make the clock late
+		when = now // a time in the past must not look like a late tick
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -45,8 +45,8 @@ func (k *clock) wake(t *token, when time.Time) {
 	}
 }
 
-// remove forgets t, for good.
-func (k *clock) remove(t *token) {
+// remove forgets t for good.
+func (k *Clock) remove(t *Token) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t.gone = true
@@ -55,8 +55,8 @@ func (k *clock) remove(t *token) {
 	}
 }
 
-// set has the timer fire when the first is due; mu is held.
-func (k *clock) set() {
+// set arms the timer for the first that is due; mu is held.
+func (k *Clock) set() {
 	if len(k.due) == 0 {
 		return
 	}
@@ -68,9 +68,9 @@ func (k *clock) set() {
 	}
 }
 
-// tick checks all that are due. A timer that is reset while it is firing may
-// start it a second time; that one leaves the work to the first.
-func (k *clock) tick() {
+// tick checks all that are due. A timer that is reset while it fires may start it
+// twice; the second call leaves the work to the first.
+func (k *Clock) tick() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.running {
@@ -78,19 +78,19 @@ func (k *clock) tick() {
 	}
 	k.running = true
 	for now := time.Now(); len(k.due) > 0 && !k.due[0].due.After(now); {
-		t := heap.Pop(&k.due).(*token)
-		if now.Sub(t.due) > late {
+		t := heap.Pop(&k.due).(*Token)
+		if now.Sub(t.due) > Late {
 			k.jumped = now
 		}
 		jumped := k.jumped
 		k.mu.Unlock()
-		next := t.check(now, jumped)
+		next := t.client.Check(now, jumped)
 		if !next.IsZero() {
-			k.wake(t, next)
+			k.Wake(t, next)
 		}
 		k.mu.Lock()
 		before := now
-		if now = time.Now(); now.Sub(before) > late {
+		if now = time.Now(); now.Sub(before) > Late {
 			k.jumped = now
 		}
 	}
@@ -98,9 +98,9 @@ func (k *clock) tick() {
 	k.set()
 }
 
-// A dueHeap has the token that is due first in front; index is the place in it,
+// A dueHeap has the token that is due first in front; Token.index is the place in it,
 // counted from 1.
-type dueHeap []*token
+type dueHeap []*Token
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
@@ -109,7 +109,7 @@ func (h dueHeap) Swap(i, j int) {
 	h[i].index, h[j].index = i+1, j+1
 }
 func (h *dueHeap) Push(x any) {
-	t := x.(*token)
+	t := x.(*Token)
 	*h = append(*h, t)
 	t.index = len(*h)
 }

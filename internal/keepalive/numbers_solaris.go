@@ -1,6 +1,6 @@
 //go:build !illumos
 
-package liveness
+package keepalive
 
 // systemOptions: the numbers of Solaris 11.4, the first to have these options. x/sys
 // has those of illumos under the same names.

@@ -1,4 +1,4 @@
-package liveness
+package errno
 
 import (
 	"errors"
@@ -39,9 +39,9 @@ var posixErrnos = map[syscall.Errno]syscall.Errno{
 }
 
 var (
-	errReset    error = winsockErrno{windows.WSAECONNRESET}
-	errTimedOut error = winsockErrno{windows.WSAETIMEDOUT}
-	errAborted  error = winsockErrno{windows.WSAECONNABORTED}
+	Reset    error = winsockErrno{windows.WSAECONNRESET}
+	TimedOut error = winsockErrno{windows.WSAETIMEDOUT}
+	Aborted  error = winsockErrno{windows.WSAECONNABORTED}
 )
 
 // portable returns the portable name of an errno, 0 if it is none.
@@ -53,13 +53,13 @@ func portable(errno error) syscall.Errno {
 	return winsockErrno{e}.posix()
 }
 
-// isEnd reports whether an errno is one that ends a connection.
-func isEnd(errno error) bool { return portable(errno) == syscall.ECONNRESET || isLost(errno) }
+// IsEnd reports whether an errno is one that ends a connection.
+func IsEnd(errno error) bool { return portable(errno) == syscall.ECONNRESET || IsLost(errno) }
 
-// isLost reports whether an errno that ended a connection means that the peer's
+// IsLost reports whether an errno that ended a connection means that the peer's
 // host could not be reached. WSAECONNABORTED and WSAENETRESET are the stack's own
 // retransmission and keep-alive time-outs.
-func isLost(errno error) bool {
+func IsLost(errno error) bool {
 	switch portable(errno) {
 	case syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENETRESET, syscall.EHOSTUNREACH,
 		syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.ECONNREFUSED:
@@ -68,9 +68,9 @@ func isLost(errno error) bool {
 	return false
 }
 
-// errnoIn digs the system's errno out of what an I/O method returned; nil if it
+// In digs the system's errno out of what an I/O method returned; nil if it
 // has none.
-func errnoIn(err error) error {
+func In(err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return nil
@@ -78,12 +78,12 @@ func errnoIn(err error) error {
 	return winsockErrno{errno}
 }
 
-// isShut reports whether errno is that of a Write after our own CloseWrite.
-func isShut(errno error) bool { return portable(errno) == syscall.EPIPE }
+// IsShut reports whether errno is that of a Write after our own CloseWrite.
+func IsShut(errno error) bool { return portable(errno) == syscall.EPIPE }
 
-// noResources reports whether err says that the system ran out of something that
+// NoResources reports whether err says that the system ran out of something that
 // others may give back.
-func noResources(err error) bool {
+func NoResources(err error) bool {
 	for _, errno := range []error{windows.WSAENOBUFS, windows.WSAEMFILE, windows.ERROR_NOT_ENOUGH_MEMORY,
 		windows.ERROR_NO_SYSTEM_RESOURCES, windows.STATUS_INSUFFICIENT_RESOURCES, windows.STATUS_NO_MEMORY,
 		windows.STATUS_QUOTA_EXCEEDED, windows.STATUS_TOO_MANY_OPENED_FILES} {

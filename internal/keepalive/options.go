@@ -1,14 +1,14 @@
-//go:build unix
+//go:build unix && !linux
 
-package liveness
+package keepalive
 
 import (
 	"errors"
 	"fmt"
 	"net"
 	"runtime"
-	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,17 +90,17 @@ func (o *options) grace(p net.KeepAliveConfig, get func(name int) (int, error)) 
 
 // plan returns what cfg takes, or the error of Wrap. get asks the socket for an option of
 // level IPPROTO_TCP.
-func (o *options) plan(cfg *Config, get func(name int) (int, error)) (plan, error) {
+func (o *options) plan(cfg *Want, get func(name int) (int, error)) (plan, error) {
 	p, field := cfg.probes(), "KeepAlive"
 	if !cfg.KeepAlive.Enable {
 		var err error
 		if p, err = o.fit(cfg.PeerTimeout); err != nil {
-			return plan{}, badConfig("PeerTimeout", "%w", err)
+			return plan{}, bad("PeerTimeout", "%w", err)
 		}
 		field = "PeerTimeout"
 	}
 	if o.idle == 0 && (p.Idle >= 0 || p.Interval >= 0 || p.Count >= 0) {
-		return plan{}, badConfig(field, "no tuning of probes for a connection: %w on %s", errors.ErrUnsupported, runtime.GOOS)
+		return plan{}, bad(field, "no tuning of probes for a connection: %w on %s", errors.ErrUnsupported, runtime.GOOS)
 	}
 	var opts []sockopt
 	add := func(level, name, value int) { opts = append(opts, sockopt{level, name, value}) }
@@ -112,7 +112,7 @@ func (o *options) plan(cfg *Config, get func(name int) (int, error)) (plan, erro
 		}
 		switch {
 		case err == unix.ENOPROTOOPT && !o.probesFindData:
-			return plan{}, badConfig("PeerTimeout", "no limit for data in flight: %w on %s", errors.ErrUnsupported, runtime.GOOS)
+			return plan{}, bad("PeerTimeout", "no limit for data in flight: %w on %s", errors.ErrUnsupported, runtime.GOOS)
 		case err == unix.ENOPROTOOPT:
 		case err != nil || now <= 0 || now > limit: // one that is lower is the user's own
 			add(unix.IPPROTO_TCP, o.dataLimit, limit)
@@ -178,7 +178,7 @@ func ticks(d, tick time.Duration) int { return int(wholeSeconds(d) / tick) }
 
 // fit is KeepAlive within what the system takes.
 func (o *options) fit(within time.Duration) (net.KeepAliveConfig, error) {
-	p := KeepAlive(within)
+	p := For(within)
 	within = wholeSeconds(within)
 	interval := p.Interval
 	if o.maxInterval > 0 {
@@ -197,7 +197,7 @@ func (o *options) fit(within time.Duration) (net.KeepAliveConfig, error) {
 }
 
 // limits puts what the socket has into the words of portable code.
-func (o *options) limits(on bool, get func(name int) (int, error)) *limits {
+func (o *options) limits(on bool, get func(name int) (int, error)) *Limits {
 	read := func(name int) int {
 		if name == 0 {
 			return 0
@@ -208,24 +208,29 @@ func (o *options) limits(on bool, get func(name int) (int, error)) *limits {
 		}
 		return max(0, n)
 	}
-	l := &limits{
-		idle:     time.Duration(read(o.idle)) * o.tick,
-		interval: time.Duration(read(o.interval)) * o.tick,
-		count:    read(o.count),
+	l := &Limits{
+		Idle:     time.Duration(read(o.idle)) * o.tick,
+		Interval: time.Duration(read(o.interval)) * o.tick,
+		Count:    read(o.count),
 	}
 	if !o.probesFindData {
 		// It stands in the place of a number of retransmissions.
-		l.maxRTO = time.Duration(read(o.dataLimit)) * o.dataTick
+		l.MaxRTO = time.Duration(read(o.dataLimit)) * o.dataTick
 	}
 	// There is a bound only if there is one for data in flight, too.
-	l.keepAlive = on && l.idle > 0 && l.interval > 0 && l.count > 0 && (o.probesFindData || l.maxRTO > 0)
+	l.On = on && l.Idle > 0 && l.Interval > 0 && l.Count > 0 && (o.probesFindData || l.MaxRTO > 0)
 	return l
 }
 
-// untune puts back what tune has changed, in the opposite order.
-func (s *socket) untune(fd uintptr) {
-	for _, o := range slices.Backward(s.setup.undo) {
-		_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
+// SendQueue counts the bytes in the send buffer of a TCP socket; 0 where the system
+// does not tell.
+func SendQueue(fd uintptr) int {
+	if o := systemOptions(); o.sendQueue != nil {
+		return o.sendQueue(fd)
 	}
-	s.setup.undo = nil
+	return 0
 }
+
+// cInt returns what an ioctl that gives a C int has put into a Go int, which has room
+// for two.
+func cInt(n int) int { return int(*(*int32)(unsafe.Pointer(&n))) }

@@ -1,4 +1,4 @@
-package liveness
+package keepalive
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tune sets what cfg asks for and reads back what the socket has then. If it
+// Tune sets what cfg asks for and reads back what the socket has then. If it
 // fails, the socket is as it was. On AF_UNIX there is no host to lose.
 //
 // Keep-alive finds a peer that vanishes while nothing is outstanding, TCP_MAXRT one
@@ -21,10 +21,11 @@ import (
 // probes of a closed window, which a peer that only stopped reading answers, count
 // as retransmissions. Where TCP_MAXRT is missing, as under Wine, the stack's own
 // number of retransmissions is left to decide.
-func (s *socket) tune(fd uintptr, cfg *Config) error {
+func Tune(fd uintptr, _ bool, cfg *Want) (*Tuning, error) {
+	tuned := new(Tuning)
 	p := cfg.probes()
 	if !p.Enable || !isTCP(fd) {
-		return nil
+		return tuned, nil
 	}
 	var opts []sockopt
 	add := func(level, name, value int) {
@@ -45,39 +46,32 @@ func (s *socket) tune(fd uintptr, cfg *Config) error {
 			err = setOption(fd, o)
 		}
 		if err == nil {
-			s.setup.undo = append(s.setup.undo, sockopt{o.level, o.name, before})
+			tuned.undo = append(tuned.undo, sockopt{o.level, o.name, before})
 			continue
 		}
-		s.untune(fd)
-		if s.lookAt(fd, hint{}).outcome > finSeen {
-			return nil // it has ended, and nothing is left to be found
-		}
-		field := "PeerTimeout"
-		if cfg.KeepAlive.Enable {
-			field = "KeepAlive"
-		}
+		tuned.Undo(fd)
 		if errors.Is(err, windows.WSAENOPROTOOPT) {
 			// TCP_KEEPCNT is there since Windows 10 version 1703, the others since 1709.
 			err = fmt.Errorf("%w on this %s: %w", errors.ErrUnsupported, runtime.GOOS, err)
 		}
-		return badConfig(field, "%w", err)
+		return nil, bad(cfg.field(), "%w", err)
 	}
-	s.rememberLimits(fd)
-	return nil
+	tuned.Limits = Read(fd)
+	return tuned, nil
 }
 
-// untune puts back what tune has changed, in the opposite order.
-func (s *socket) untune(fd uintptr) {
-	for _, o := range slices.Backward(s.setup.undo) {
+// Undo puts back what Tune has changed, in the opposite order.
+func (t *Tuning) Undo(fd uintptr) {
+	for _, o := range slices.Backward(t.undo) {
 		_ = setOption(fd, o)
 	}
-	s.setup.undo = nil
+	t.undo = nil
 }
 
-// readLimits asks what the socket has, whoever set it. There is a bound only if
+// Read asks what the socket has, whoever set it. There is a bound only if
 // there is one for data in flight, and that only if TCP_MAXRT tells: then it stands
 // in the place of a number of retransmissions.
-func readLimits(fd uintptr) *limits {
+func Read(fd uintptr) *Limits {
 	get := func(level, name int) time.Duration {
 		n, err := getOption(fd, level, name)
 		if err != nil {
@@ -85,13 +79,13 @@ func readLimits(fd uintptr) *limits {
 		}
 		return time.Duration(n)
 	}
-	l := &limits{
-		idle:     get(windows.IPPROTO_TCP, windows.TCP_KEEPIDLE) * time.Second,
-		interval: get(windows.IPPROTO_TCP, windows.TCP_KEEPINTVL) * time.Second,
-		count:    int(get(windows.IPPROTO_TCP, windows.TCP_KEEPCNT)),
-		maxRTO:   max(0, get(windows.IPPROTO_TCP, windows.TCP_MAXRT)) * time.Second,
+	l := &Limits{
+		Idle:     get(windows.IPPROTO_TCP, windows.TCP_KEEPIDLE) * time.Second,
+		Interval: get(windows.IPPROTO_TCP, windows.TCP_KEEPINTVL) * time.Second,
+		Count:    int(get(windows.IPPROTO_TCP, windows.TCP_KEEPCNT)),
+		MaxRTO:   max(0, get(windows.IPPROTO_TCP, windows.TCP_MAXRT)) * time.Second,
 	}
-	l.keepAlive = l.maxRTO > 0 && get(windows.SOL_SOCKET, windows.SO_KEEPALIVE) != 0
+	l.On = l.MaxRTO > 0 && get(windows.SOL_SOCKET, windows.SO_KEEPALIVE) != 0
 	return l
 }
 

@@ -1,19 +1,19 @@
 //go:build unix
 
-package liveness
+package errno
 
 import (
 	"errors"
 	"syscall"
 )
 
-var errReset, errTimedOut error = syscall.ECONNRESET, syscall.ETIMEDOUT
+var Reset, TimedOut error = syscall.ECONNRESET, syscall.ETIMEDOUT
 
-// isLost reports whether an errno that ended a connection means that the peer's
+// IsLost reports whether an errno that ended a connection means that the peer's
 // host could not be reached. ECONNREFUSED is among them because it can only be an
 // ICMP error that was held back until the kernel gave up (tcp_write_err in
 // net/ipv4/tcp_timer.c), ENOTCONN because MPTCP says so when its last path died.
-func isLost(errno error) bool {
+func IsLost(errno error) bool {
 	switch errno {
 	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
 		syscall.ENETDOWN, syscall.ECONNREFUSED, syscall.ENOTCONN:
@@ -22,9 +22,9 @@ func isLost(errno error) bool {
 	return false
 }
 
-// errnoIn digs the system's errno out of what an I/O method returned; nil if it
+// In digs the system's errno out of what an I/O method returned; nil if it
 // has none.
-func errnoIn(err error) error {
+func In(err error) error {
 	if err == nil {
 		return nil // without an allocation
 	}
@@ -35,12 +35,12 @@ func errnoIn(err error) error {
 	return errno
 }
 
-// isShut reports whether errno is that of a Write after our own CloseWrite.
-func isShut(errno error) bool { return errno == syscall.EPIPE }
+// IsShut reports whether errno is that of a Write after our own CloseWrite.
+func IsShut(errno error) bool { return errno == syscall.EPIPE }
 
-// noResources reports whether err says that the system ran out of something that
+// NoResources reports whether err says that the system ran out of something that
 // others may give back.
-func noResources(err error) bool {
+func NoResources(err error) bool {
 	for _, errno := range []error{syscall.ENOSPC, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS} {
 		if errors.Is(err, errno) {
 			return true
