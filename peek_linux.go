@@ -2,8 +2,6 @@ package liveness
 
 import (
 	"io"
-	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -151,9 +149,9 @@ func (s *socket) lookStream(events int16, h hint) sight {
 // along.
 func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 	pending := events&unix.POLLERR != 0
-	fin, known := finArrived(fd)
+	fin, known := tcpinfo.FINArrived(fd)
 	if events&unix.POLLPRI != 0 {
-		known = fin && known && err == io.EOF // the count of finArrived stops at urgent data
+		known = fin && known && err == io.EOF // the count of FINArrived stops at urgent data
 	}
 	if !known {
 		// An end of file with the error still there followed a FIN: recv would have
@@ -171,54 +169,6 @@ func (s *socket) autopsy(fd uintptr, events int16, err error) sight {
 		}
 	}
 	return sight{outcome: aborted, fin: fin, errno: why}
-}
-
-// finArrived reports whether the peer's FIN came before the end. In state CLOSE
-// nothing that is made for the purpose tells: POLLRDHUP is set after a RST too,
-// SIOCINQ subtracts the FIN. But a request for zero bytes of zero-copy receive
-// says EIO where a read would say 0 because of a FIN, and counts the FIN among
-// the bytes to come (tcp_zerocopy_receive, tcp_inq_hint in net/ipv4/tcp.c). It
-// moves nothing, and short of the field err it leaves the socket's error alone.
-// Behind a page or more of unread data it insists on a mapping of the socket to
-// move the zero bytes to. It does not know on a system without the option.
-func finArrived(fd uintptr) (fin, known bool) {
-	fin, err := zeroCopyZero(fd, 0)
-	if err == unix.EINVAL {
-		size := uintptr(os.Getpagesize())
-		page, merr := unix.MmapPtr(int(fd), 0, nil, size, unix.PROT_READ, unix.MAP_SHARED)
-		if merr != nil {
-			return false, false
-		}
-		fin, err = zeroCopyZero(fd, uintptr(page))
-		_ = unix.MunmapPtr(page, size)
-	}
-	return fin, err == nil
-}
-
-// zeroCopyZero asks for zero bytes to be mapped at address.
-func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
-	// struct tcp_zerocopy_receive up to, and without, err.
-	request := struct {
-		address                   uint64
-		length, recvSkipHint, inq uint32
-		_                         uint32
-	}{address: uint64(address)}
-	const size = unsafe.Offsetof(request.inq) + unsafe.Sizeof(request.inq)
-	length := uint32(size)
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_ZEROCOPY_RECEIVE,
-		uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&length)), 0)
-	switch {
-	case errno == unix.EIO:
-		return true, nil
-	case errno != 0:
-		return false, errno
-	case length != uint32(size):
-		return false, unix.ENOPROTOOPT
-	case address != 0:
-		return false, nil
-	default:
-		return request.inq > request.recvSkipHint, nil
-	}
 }
 
 // allAcked reports whether the peer has acknowledged all that we sent. If our FIN is
@@ -269,89 +219,6 @@ func (s *socket) kernelGaveUp(fd uintptr) bool {
 	// A Ping changes some of them, and has had the others remembered.
 	before := s.limits.Load()
 	return verdict.Exhausted(keepalive.Read(fd), &info) || before != nil && verdict.Exhausted(before, &info)
-}
-
-// streamsMayBeTCP: only on Windows.
-const streamsMayBeTCP = false
-
-// kernelCounts says that TCP_INFO tells what was received and what is outstanding.
-const kernelCounts = true
-
-// sampleAt takes two system calls: TCP_INFO and SIOCINQ. Where the former tells too
-// little, what is outstanding is asked for as on MPTCP.
-func (s *socket) sampleAt(fd uintptr, out *sample) bool {
-	out.unread = s.unreadAt(fd)
-	if s.family == familyTCP && !s.short.Load() {
-		if tcpinfo.Get(fd, &out.info) == nil && out.info.Full {
-			if out.info.FINSent {
-				s.writeShut.Store(true) // by whomever, perhaps before Wrap
-			}
-			out.unacked = s.unackedAt(fd, &out.info)
-			return true
-		}
-		s.short.Store(true)
-	}
-	out.info = tcpinfo.Info{State: tcpinfo.Open}
-	if n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ); err == nil {
-		out.queued, out.drained = int(n), n == 0
-		if s.family != familyStream { // there it is memory rather than bytes
-			out.unacked = int(n)
-		}
-	}
-	return true
-}
-
-func (s *socket) unreadAt(fd uintptr) int {
-	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCINQ) // the kernel subtracts the FIN
-	if err != nil {
-		return 0
-	}
-	if s.family == familyMPTCP && n > 0 {
-		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
-		// net/mptcp/protocol.c).
-		events, _ := pollNow(fd)
-		if s.finSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
-			n--
-		}
-	}
-	return int(n)
-}
-
-// unackedAt computes what SIOCOUTQ would tell, to save the call. Only if it is not
-// known whether a SYN counts is the kernel asked.
-func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
-	switch syn := int64(s.synCounts.Load()) - 1; {
-	case i.InFlight == 0 && i.State == tcpinfo.Open:
-		s.learnSYN(i.Acked - i.Sent)
-		return int(i.Unsent)
-	case i.InFlight == 0 && i.State == tcpinfo.CloseWait: // and not at the end, when none is in flight any more
-		return int(i.Unsent)
-	case syn >= 0 && i.Sent >= 0:
-		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
-	}
-	// Nothing is learned from that: meanwhile more may have been sent or acknowledged.
-	n, _ := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-	return int(n)
-}
-
-// learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as
-// it does if we were the one to connect. extra is by how much they exceed the data.
-func (s *socket) learnSYN(extra int64) {
-	if !s.writeShut.Load() && (extra == 0 || extra == 1) { // a FIN would count, too
-		s.synCounts.CompareAndSwap(0, int32(extra)+1)
-	}
-}
-
-// sentFIN reports whether a closed connection had sent our FIN, whoever shut it down.
-// The kernel counts it as a byte, like a SYN.
-func (s *socket) sentFIN(fd uintptr) bool {
-	var i tcpinfo.Info
-	n, err := unix.IoctlGetUint32(int(fd), unix.SIOCOUTQ)
-	syn := int64(s.synCounts.Load()) - 1
-	if err != nil || tcpinfo.Get(fd, &i) != nil || i.Sent < 0 || syn < 0 {
-		return s.writeShut.Load()
-	}
-	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
 }
 
 // peekAt is the look where there is neither poll nor a TCP state. It is blind to a FIN

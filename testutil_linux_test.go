@@ -73,7 +73,7 @@ var RemembersFIN = sync.OnceValue(func() bool {
 		known := true
 		_ = raw.Control(func(fd uintptr) {
 			if state, _ = tcpinfo.GetState(fd); state == tcpinfo.Closed {
-				_, known = finArrived(fd)
+				_, known = tcpinfo.FINArrived(fd)
 			}
 		})
 		if state == tcpinfo.Closed {

@@ -1,0 +1,56 @@
+package tcpinfo
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// FINArrived reports whether the peer's FIN came before the end. In state CLOSE
+// nothing that is made for the purpose tells: POLLRDHUP is set after a RST too,
+// SIOCINQ subtracts the FIN. But a request for zero bytes of zero-copy receive
+// says EIO where a read would say 0 because of a FIN, and counts the FIN among
+// the bytes to come (tcp_zerocopy_receive, tcp_inq_hint in net/ipv4/tcp.c). It
+// moves nothing, and short of the field err it leaves the socket's error alone.
+// Behind a page or more of unread data it insists on a mapping of the socket to
+// move the zero bytes to. It does not know on a system without the option.
+func FINArrived(fd uintptr) (fin, known bool) {
+	fin, err := zeroCopyZero(fd, 0)
+	if err == unix.EINVAL {
+		size := uintptr(os.Getpagesize())
+		page, merr := unix.MmapPtr(int(fd), 0, nil, size, unix.PROT_READ, unix.MAP_SHARED)
+		if merr != nil {
+			return false, false
+		}
+		fin, err = zeroCopyZero(fd, uintptr(page))
+		_ = unix.MunmapPtr(page, size)
+	}
+	return fin, err == nil
+}
+
+// zeroCopyZero asks for zero bytes to be mapped at address.
+func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
+	// struct tcp_zerocopy_receive up to, and without, err.
+	request := struct {
+		address                   uint64
+		length, recvSkipHint, inq uint32
+		_                         uint32
+	}{address: uint64(address)}
+	const size = unsafe.Offsetof(request.inq) + unsafe.Sizeof(request.inq)
+	length := uint32(size)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_ZEROCOPY_RECEIVE,
+		uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&length)), 0)
+	switch {
+	case errno == unix.EIO:
+		return true, nil
+	case errno != 0:
+		return false, errno
+	case length != uint32(size):
+		return false, unix.ENOPROTOOPT
+	case address != 0:
+		return false, nil
+	default:
+		return request.inq > request.recvSkipHint, nil
+	}
+}
