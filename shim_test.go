@@ -1,3 +1,5 @@
+//go:build unix || windows
+
 package liveness
 
 import "github.com/go-liveness/liveness/internal/errno"
