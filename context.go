@@ -5,36 +5,41 @@ import (
 	"net"
 )
 
-// connKey is the key of the *Conn in a context.
 type connKey struct{}
 
-// ConnContext is for the field of the same name in [net/http.Server], whose
-// listener is a [Listener] of this package, or whose connections are wrapped in
-// another way:
+// ConnContext is for [net/http.Server.ConnContext]:
 //
-//	server := &http.Server{ConnContext: liveness.ConnContext}
-//	server.Serve(liveness.NewListener(listener, nil))
+//	srv := &http.Server{ConnContext: liveness.ConnContext}
 //
-// The contexts of the requests are then cancelled at the end of their connection,
-// with the reason as their [context.Cause], also while a body is unread; and
-// [FromContext] finds the Conn in a handler. If [From] finds no Conn in conn, ctx
-// is returned as it is.
+// The context of every request then ends with the connection, with the reason as its
+// [context.Cause], and [FromContext] finds the Conn. Where [From] finds no Conn beneath
+// conn, ConnContext watches it, as by [Watch] without a Config, so nothing else has to
+// change; HTTP/2, TLS and Hijack included. It returns ctx itself if conn cannot be watched.
 //
-// It serves any accept loop that always closes its connections, for a context that
-// lives as long as the connection does.
+// A request of HTTP/1.1 without a body, and the streams of HTTP/2, are often cancelled by
+// net/http itself first, without a reason. Conn.Err has it then, and through
+// [NewListener] context.Cause has it too.
 //
-// A client that closes its writing side is gone as far as HTTP is concerned; a
-// server for clients that do so and wait for the response sets
-// [Config.AllowHalfClose].
+// A FIN ends the connection, although the client may be waiting for the response. A server
+// for such clients sets [Config.AllowHalfClose].
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	return (*Config)(nil).ConnContext(ctx, conn)
+}
+
+// ConnContext is the function [ConnContext] with a Config for the connections that it
+// watches. It does not apply to those that are wrapped already.
+func (cfg *Config) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	c, ok := From(conn)
 	if !ok {
-		return ctx
+		var err error
+		if c, err = Watch(conn, cfg); err != nil {
+			return ctx
+		}
 	}
-	// Nobody is there to call the CancelFunc; the end of the connection, which the
+	// No code is left that could call the CancelFunc; the end of the connection, which the
 	// server always closes, does it.
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
-	c.onEnd(&call{f: cancel, inline: true})
+	c.onEnd(&call{f: cancel, kind: canceler})
 	return ctx
 }
 

@@ -6,94 +6,104 @@ import (
 	"time"
 )
 
-// An ending is the verdict, with its evidence.
+// Lock order: rest.mu or writeMarks.pieces, then timeouts.checking, then Conn.mu.
+// timeouts.deadlines, readClock.mu, and the locks of the hub and of groups are taken last.
+
+// An ending is the verdict with its evidence.
 type ending struct {
-	err    error
-	cause  *cause // in err; nil for our own Close
-	cutOff error  // the errno, if no FIN of the peer was seen: an end of file would be a lie
-	ours   bool   // the library's own verdict: to the kernel, the connection is still there
+	err       error
+	cause     *cause // in err; nil for a local Close
+	truncated error  // the errno, if no FIN of the peer was seen: an end of file would be a lie
+	byTimeout bool   // the library's own verdict: to the kernel, the connection is still there
+	closing   atomic.Bool
 
-	closing atomic.Bool // Close was called after it
+	contexts chan struct{} // closed when the contexts are cancelled; nil if there are none
+	rest     rest          // with byTimeout: what may still be read
 
-	// contexts is held from before the end is seen until the contexts are cancelled.
-	// A Read waits for it before it returns an end of file: net/http, which then
-	// cancels its own contexts and gives no reason, must not be the first.
-	contexts sync.Mutex
-
-	once   sync.Once // fills status; see Conn.evidence
-	status Status
+	once     sync.Once // fills snapshot; see Conn.snapshot
+	snapshot Status
 }
 
-// judge is the one entrance for evidence: an event, a look, the result of an I/O
-// method, the clock. If it is of an end, everybody is told, once.
-func (c *Conn) judge(s sight) {
-	if s.outcome <= open {
+// observe is the one entrance for evidence: an event, a check, the result of an I/O
+// method. If it shows an end, the end is published, once.
+func (c *Conn) observe(o observation) {
+	if o.outcome <= connected {
 		return
 	}
-	if why := s.verdict(c.allowHalfClose); why != nil {
-		c.finish(why, s)
+	if why := o.end(c.allowHalfClose); why != nil {
+		c.endByPeer(why, o)
 	}
 }
 
-// look asks the kernel and judges what it shows.
-func (c *Conn) look(h hint) sight {
-	before := c.sock.deferred.Load()
-	s := c.kernel.look(h)
-	if !before && c.sock.deferred.Load() {
+// check asks the kernel and observes what it shows.
+func (c *Conn) check(t trigger) observation {
+	taken := &c.sock.taken
+	before := taken.deferred.Load()
+	o := c.checker.check(t)
+	if o.outcome == closedLocally {
+		c.handle.leave()
+		if t.event != 0 {
+			o = observationOfEvent(t.event)
+		}
+	}
+	if !before && taken.deferred.Load() {
 		// A copy that waits for its other side does not return for the end of this one.
 		time.AfterFunc(deferTime, func() {
 			if c.end.Load() == nil {
-				c.look(hint{event: true, late: true})
+				c.check(trigger{event: t.event, overtime: true})
 			}
 		})
 	}
-	c.judge(s)
-	return s
+	c.observe(o)
+	return o
 }
 
-// finish ends the connection for a reason that the kernel shows, or for our own
+// endByPeer ends the connection for a reason that the kernel shows, or for a local
 // Close.
-func (c *Conn) finish(why error, seen sight) {
+func (c *Conn) endByPeer(why error, o observation) {
 	e := &ending{}
 	e.cause, _ = why.(*cause)
-	e.err = opError(opWatch, c.inner, why)
-	switch {
-	case seen.outcome == closed:
+	e.err = c.opError(opWatch, why)
+	switch o.outcome {
+	case closedLocally:
 		e.once.Do(func() { e.freeze(&sample{}) })
-	case seen.outcome == aborted:
-		// Before anybody is told, who might close the socket and with it the evidence.
-		c.evidence(e)
+	case aborted:
+		// Before anything is published: a callback might close the socket, and with it
+		// the evidence.
+		c.snapshot(e)
 		if e.cause.reason == ErrPeerLost {
-			e.cause.silence = e.status.Silence
+			e.cause.silence = e.snapshot.Silence
 		}
-		e.cause.evidence = e.status.evidence
-		if !seen.fin {
-			e.cutOff = seen.errno
+		e.cause.evidence = e.snapshot.evidence
+		if !o.fin {
+			e.truncated = o.errno
 		}
 	}
-	c.tell(e)
+	c.publish(e)
 }
 
-// overrule ends a connection that to the kernel is still there: the peer's host or
-// its program kept silent for that long.
-func (c *Conn) overrule(reason, errno error, s *sample, silence time.Duration) {
-	e := &ending{ours: true, cause: &cause{reason: reason, err: errno, silence: silence}}
-	e.err = opError(opWatch, c.inner, e.cause)
+// endByTimeout ends a connection that to the kernel is still there.
+func (c *Conn) endByTimeout(why *cause, s *sample) {
+	e := &ending{byTimeout: true, cause: why}
+	e.err = c.opError(opWatch, why)
 	e.once.Do(func() { e.freeze(s) })
-	e.cause.evidence = e.status.evidence
-	c.tell(e)
-}
-
-// record takes the evidence of an end that has been told and is not recorded yet, as
-// the hub does a moment later: before the application reads what was unread then.
-func (c *Conn) record() {
-	if e := c.end.Load(); e != nil {
-		c.evidence(e)
+	e.cause.evidence = e.snapshot.evidence
+	e.rest.set(s)
+	if c.publish(e) && !c.watched {
+		c.interrupt()
 	}
 }
 
-// evidence returns the Status of e, and takes the sample for it if nobody has yet.
-func (c *Conn) evidence(e *ending) Status {
+// takeSnapshot keeps the evidence of an end that is published, if that is not done yet:
+// before the application reads what was unread then.
+func (c *Conn) takeSnapshot() {
+	if e := c.end.Load(); e != nil {
+		c.snapshot(e)
+	}
+}
+
+// snapshot returns the Status of e, and samples the connection for it the first time.
+func (c *Conn) snapshot(e *ending) Status {
 	e.once.Do(func() {
 		var s sample
 		if c.sock.raw != nil {
@@ -101,78 +111,112 @@ func (c *Conn) evidence(e *ending) Status {
 		}
 		e.freeze(&s)
 	})
-	return e.status
+	return e.snapshot
 }
 
 // freeze makes s the evidence of e.
 func (e *ending) freeze(s *sample) {
-	e.status = s.status()
-	e.status.State, e.status.Err = Disconnected, e.err
+	e.snapshot = s.status()
+	e.snapshot.State, e.snapshot.Err = Disconnected, e.err
 }
 
-// tell sets Err, then closes Done, then starts the callbacks, and last interrupts
-// whoever waits in Read or Write if the kernel will not. The first end stays and
-// later ones are ignored.
-func (c *Conn) tell(e *ending) {
+// publish sets Err, then closes Done, then starts the callbacks. The first end stays;
+// publish reports false for a later one, and does nothing.
+func (c *Conn) publish(e *ending) bool {
 	c.mu.Lock()
 	if c.end.Load() != nil {
 		c.mu.Unlock()
-		return
+		return false
 	}
-	e.contexts.Lock()
+	contexts, callbacks := c.calls.takeAll()
+	if contexts != nil {
+		e.contexts = make(chan struct{})
+	}
 	c.end.Store(e)
 	if c.done != nil {
 		close(c.done)
 	}
-	calls := c.calls.takeAll()
-	c.silences = nil
+	if t := c.timeouts.Load(); t != nil {
+		t.silences = nil
+	}
 	c.pin()
 	c.mu.Unlock()
-	for call := calls; call != nil; call = call.next {
-		if call.inline {
-			call.f(e.err)
-		}
+	c.handle.count(e)
+	if contexts != nil {
+		// Cancelling runs code of the application: parents of its own type, and functions
+		// that it registered with context.AfterFunc.
+		go func() {
+			defer close(e.contexts)
+			for ; contexts != nil; contexts = contexts.next {
+				contexts.f(e.err)
+			}
+		}()
 	}
-	e.contexts.Unlock()
-	for call := calls; call != nil; call = call.next {
-		if !call.inline {
-			go call.f(e.err)
-		}
+	for ; callbacks != nil; callbacks = callbacks.next {
+		go callbacks.f(e.err)
 	}
-	if e.ours {
-		c.interrupt()
-	}
+	return true
 }
 
-// pin keeps the Conn from being forgotten while somebody waits for its end. It is
-// called with mu held, whenever that may have changed.
-func (c *Conn) pin() {
-	if c.sock.watch == nil {
+// contextPatience is for how long a Read waits for the contexts of its connection.
+const contextPatience = 5 * time.Millisecond
+
+// awaitContexts lets the contexts be cancelled before a Read returns the end of the
+// stream: net/http then cancels its own contexts, without the reason.
+func (e *ending) awaitContexts() {
+	if e.contexts == nil {
 		return
 	}
-	if c.end.Load() == nil && (c.done != nil || !c.calls.empty() || len(c.silences) > 0) {
-		c.sock.watch.pinned.Store(c)
-	} else {
-		c.sock.watch.pinned.Store(nil)
+	select {
+	case <-e.contexts:
+		return
+	default:
+	}
+	timer := time.NewTimer(contextPatience)
+	defer timer.Stop()
+	select {
+	case <-e.contexts:
+	case <-timer.C:
 	}
 }
 
-// A call is one registration of OnDisconnect, in a list of its Conn.
+// pin keeps the Conn from being forgotten while the application waits for its end. mu
+// is held. It is called whenever that may have changed.
+func (c *Conn) pin() {
+	waited := c.done != nil || !c.calls.empty()
+	if t := c.timeouts.Load(); t != nil && len(t.silences) > 0 {
+		waited = true
+	}
+	if c.end.Load() == nil && waited {
+		c.handle.pinned.Store(c)
+	} else {
+		c.handle.pinned.Store(nil)
+	}
+}
+
+// A call is one registration of OnDisconnect or Context, in a list of its Conn.
 type call struct {
 	f          func(error)
-	inline     bool // f is the cancel function of a context: it does not block, and is called at once
+	kind       callKind
 	prev, next *call
 	listed     bool
 }
 
-// A callList is a doubly linked list, so that registering and stopping take the
-// same time however many there are. Its Conn's mu guards it.
+type callKind uint8
+
+const (
+	callback callKind = iota // f is called in a goroutine of its own
+	canceler                 // f cancels a context
+)
+
+// A callList is a doubly linked list, so that registering and stopping take the same
+// time however many calls there are. Conn.mu guards it.
 type callList struct{ first *call }
 
 func (l *callList) empty() bool { return l.first == nil }
 
 func (l *callList) add(c *call) {
-	c.next, c.listed = l.first, true
+	c.prev, c.next, c.listed = nil, l.first, true
 	if l.first != nil {
 		l.first.prev = c
 	}
@@ -196,12 +240,18 @@ func (l *callList) remove(c *call) bool {
 	return true
 }
 
-// takeAll empties the list and returns its first element.
-func (l *callList) takeAll() *call {
-	first := l.first
-	for c := first; c != nil; c = c.next {
+// takeAll empties the list into two that are linked by next.
+func (l *callList) takeAll() (contexts, callbacks *call) {
+	for c := l.first; c != nil; {
+		next := c.next
 		c.listed = false
+		if c.kind == canceler {
+			c.next, contexts = contexts, c
+		} else {
+			c.next, callbacks = callbacks, c
+		}
+		c = next
 	}
 	l.first = nil
-	return first
+	return contexts, callbacks
 }

@@ -16,38 +16,35 @@ import (
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// The reasons for an end that the peer or the path caused. They are what
-// [Conn.Err], the callbacks of [Conn.OnDisconnect], [context.Cause] and [Check]
-// report, always inside a *[net.OpError] and beside the system's errno, so test
-// for them with [errors.Is]. The end that our own Close makes is [net.ErrClosed],
-// and what cannot be done on a system or a connection is [errors.ErrUnsupported].
+// The reasons for an end that the peer or the path caused. [Conn.Err], the callbacks of
+// [Conn.OnDisconnect], [context.Cause] and [Check] report them inside a *[net.OpError],
+// beside the system's errno, so test for them with [errors.Is]. A local Close is
+// [net.ErrClosed]; what a system or connection cannot do is [errors.ErrUnsupported].
 //
-// Timeout reports true for ErrPeerLost, ErrPeerStalled and ErrPeerIdle, and false
-// for the other two. None of them is temporary, and none matches
-// [os.ErrDeadlineExceeded], which is the user's own deadline and no end at all.
+// Timeout reports true for ErrPeerLost, ErrPeerStalled and ErrPeerIdle, and false for the
+// other two. None of them is temporary. None matches [os.ErrDeadlineExceeded]: a deadline
+// that the application set does not end a connection.
 //
-// Unless a Read or a Write brought the errno along, it is derived: asking the
-// socket for it would take it away from the application.
+// Unless a Read or a Write brought the errno, the library derives it. To ask the socket
+// for it would take it away from the application.
 var (
-	// ErrPeerClosed is the FIN of the peer: it closed in order, or finished
-	// sending (see [Config.AllowHalfClose]). It also matches io.EOF.
+	// ErrPeerClosed: the peer sent a FIN. It closed in order, or finished sending (see
+	// [Config.AllowHalfClose]). It also matches io.EOF.
 	ErrPeerClosed error = &reason{text: "peer closed the connection"}
 
-	// ErrPeerReset is a RST: the peer, or something on the path in its name,
-	// reset the connection.
+	// ErrPeerReset: a RST came from the peer, or from a host on the path in its name.
 	ErrPeerReset error = &reason{text: "peer reset the connection"}
 
-	// ErrPeerLost is a peer whose host gave no sign of life in time, or to which
-	// there is no route.
-	ErrPeerLost error = &reason{text: "peer lost", timeout: true, missing: "heard"}
+	// ErrPeerLost: the peer's host gave no sign of life in time, or acknowledged nothing,
+	// or there is no route to it.
+	ErrPeerLost error = &reason{text: "peer lost", timeout: true, absent: "heard"}
 
-	// ErrPeerStalled is a peer whose host answers while its program took no data
-	// for [Config.StallTimeout].
-	ErrPeerStalled error = &reason{text: "peer stalled", timeout: true, missing: "taken"}
+	// ErrPeerStalled: the peer's host answers, and its program took no data for
+	// [Config.StallTimeout].
+	ErrPeerStalled error = &reason{text: "peer stalled", timeout: true, absent: "taken"}
 
-	// ErrPeerIdle is a peer that could have sent and sent nothing for
-	// [Config.ReadIdleTimeout].
-	ErrPeerIdle error = &reason{text: "peer idle", timeout: true, missing: "received"}
+	// ErrPeerIdle: the peer could have sent, and sent nothing for [Config.ReadIdleTimeout].
+	ErrPeerIdle error = &reason{text: "peer idle", timeout: true, absent: "received"}
 )
 
 // opWatch is the Op of every net.OpError that is the library's own.
@@ -57,32 +54,37 @@ const opWatch = "watch"
 type reason struct {
 	text    string
 	timeout bool
-	missing string // what there was nothing of
+	absent  string // "heard", "taken" or "received", as in "nothing heard for 61 s"
 }
 
 func (r *reason) Error() string   { return r.text }
 func (r *reason) Timeout() bool   { return r.timeout }
 func (r *reason) Temporary() bool { return false }
 
-// Is makes the orderly end match io.EOF, which is how a Read would tell it.
+// Is makes the orderly end match io.EOF, which is what a Read returns for it.
 func (r *reason) Is(target error) bool {
 	return target == io.EOF && error(r) == ErrPeerClosed
 }
 
-// A cause joins a reason with the errno behind it and the evidence for it. It is
-// the Err of the net.OpError that users see.
+// A cause joins a reason with the errno behind it and the evidence for it. It is the Err
+// of the net.OpError that the application sees.
 type cause struct {
-	reason   error         // a sentinel, or net.ErrClosed
+	reason   error         // a sentinel
 	err      error         // what the system said: a syscall.Errno, or what Read or Write of a connection without a socket returned; may be nil
 	silence  time.Duration // how long what the reason speaks of has lasted; 0 if it speaks of none
-	evidence func() string // puts more evidence into words when somebody prints it; may be nil
+	absent   string        // in place of the reason's, unless empty
+	evidence func() string // puts more evidence into words when it is printed; may be nil
 }
 
 func (c *cause) Error() string {
 	s := c.reason.Error()
 	sep := ": "
 	if c.silence > 0 {
-		s += fmt.Sprintf(": nothing %s for %.1f s", c.reason.(*reason).missing, c.silence.Seconds())
+		absent := c.absent
+		if absent == "" {
+			absent = c.reason.(*reason).absent
+		}
+		s += fmt.Sprintf(": nothing %s for %.1f s", absent, c.silence.Seconds())
 		sep = ", "
 	}
 	if c.evidence != nil {
@@ -103,8 +105,8 @@ func (c *cause) Unwrap() []error {
 	return []error{c.reason, c.err}
 }
 
-// Timeout and Temporary come from the reason alone: ETIMEDOUT says of itself
-// that it is temporary, and a loop that believes it would never end.
+// Timeout and Temporary follow the reason alone. ETIMEDOUT says of itself that it is
+// temporary, and a loop that believes it would never end.
 func (c *cause) Timeout() bool {
 	t, ok := c.reason.(interface{ Timeout() bool })
 	return ok && t.Timeout()
@@ -116,28 +118,42 @@ var (
 	errNilConn  = &net.OpError{Op: opWatch, Err: errors.New("nil connection")}
 	errWrapped  = watch.ErrWatched
 	errNoStream = fmt.Errorf("not a stream socket: %w", errors.ErrUnsupported)
-	errNoSocket = fmt.Errorf("no socket to look at on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	errNoSocket = fmt.Errorf("no socket to check on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 )
 
-// opError puts err where users of package net look for it. The addresses are those of
-// package net's own connection in or beneath conn, if one can be found. Anybody else's
-// are asked for when somebody prints them: a method may block, as it does where it
-// waits for the peer to send the header of the PROXY protocol.
-func opError(op string, conn net.Conn, err error) *net.OpError {
+// addresses is the connection whose addresses errors carry: package net's own in or
+// beneath a connection, or else that connection itself.
+type addresses struct{ net.Conn }
+
+// addressesOf finds the addresses of conn. It may block where NetConn of conn does.
+func addressesOf(conn net.Conn) addresses {
 	for under, depth := conn, 0; under != nil && depth < maxDepth; under, depth = beneath(under), depth+1 {
-		if isNetsOwn(under) {
-			e := &net.OpError{Op: op, Source: under.LocalAddr(), Addr: under.RemoteAddr(), Err: err}
-			if e.Source != nil {
-				e.Net = e.Source.Network()
-			}
-			return e
+		if isPackageNet(under) {
+			return addresses{under}
 		}
 	}
-	return &net.OpError{Op: op, Source: &lateAddr{conn.LocalAddr}, Addr: &lateAddr{conn.RemoteAddr}, Err: err}
+	return addresses{conn}
 }
 
-// isNetsOwn reports whether conn is one of package net, whose methods do not block.
-func isNetsOwn(conn net.Conn) bool {
+// opError puts err where users of package net look for it.
+func (c *Conn) opError(op string, err error) *net.OpError { return opError(op, c.addresses, err) }
+
+// opError is for a connection that is not wrapped. It does not block: the addresses of a
+// connection that is not package net's are asked for when they are printed, because the
+// method may wait for the peer, as for a header of the PROXY protocol.
+func opError(op string, a addresses, err error) *net.OpError {
+	if !isPackageNet(a.Conn) {
+		return &net.OpError{Op: op, Source: &lateAddr{a.LocalAddr}, Addr: &lateAddr{a.RemoteAddr}, Err: err}
+	}
+	e := &net.OpError{Op: op, Source: a.LocalAddr(), Addr: a.RemoteAddr(), Err: err}
+	if e.Source != nil {
+		e.Net = e.Source.Network()
+	}
+	return e
+}
+
+// isPackageNet reports whether conn is one of package net, whose methods do not block.
+func isPackageNet(conn net.Conn) bool {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn, *net.UDPConn, *net.IPConn:
 		return true
@@ -145,7 +161,7 @@ func isNetsOwn(conn net.Conn) bool {
 	return reflect.TypeOf(conn) == pipeType()
 }
 
-// pipeType is the type of a net.Pipe, which has no name for us.
+// pipeType is the type of a net.Pipe, which package net does not export.
 var pipeType = sync.OnceValue(func() reflect.Type {
 	p, _ := net.Pipe()
 	return reflect.TypeOf(p)
@@ -168,17 +184,17 @@ func (a *lateAddr) String() string {
 	return "?"
 }
 
-// reasonOf says which end an errno speaks of, once the kernel has said that the
+// reasonFor returns the reason that an errno stands for, once the kernel has said that the
 // connection is over.
-func reasonOf(err error) error {
+func reasonFor(err error) error {
 	if errno.IsLost(err) {
 		return ErrPeerLost
 	}
 	return ErrPeerReset
 }
 
-// isDeadline reports whether err is a deadline that the user set. It is no sign
-// of anything; the kernel's own ETIMEDOUT, which is one, does not match.
+// isDeadline reports whether err is a deadline that the application set. The kernel's own
+// ETIMEDOUT does not match.
 func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // A configError is that of Wrap for a Config that cannot be kept.

@@ -1,88 +1,120 @@
 package liveness
 
 import (
-	"net"
 	"sync/atomic"
 	"time"
 	"weak"
 
+	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// theHub is the only state that connections share. It runs while there are any.
-var theHub watch.Hub
+// event is what the poller told of a socket.
+type event = watch.Event
 
-// A handle is how the hub and the clock reach a Conn. By itself it keeps neither the
-// Conn nor its socket from being freed.
+// unspecified is an event of which nothing is known.
+const unspecified = watch.Periodic
+
+// A handle is how the hub and the clock reach a Conn. By itself it keeps neither the Conn
+// nor its socket from being freed.
 type handle struct {
 	watch.Token
-	foreign bool                 // the wrapped connection is not package net's: its methods may block
-	looking atomic.Bool          // a look that may block is under way, and makes another of a sweep needless
-	conn    weak.Pointer[Conn]   // nil once nobody can reach the Conn
-	pinned  atomic.Pointer[Conn] // the same Conn, while it owes somebody a call; see Conn.pin
+	conn     weak.Pointer[Conn]   // nil once the application cannot reach the Conn any more
+	pinned   atomic.Pointer[Conn] // the same Conn, while the application waits for its end; see Conn.pin
+	group    *Group               // may be nil
+	mayBlock bool                 // as in socket; then nothing of the Conn runs on a goroutine of the hub
+	checking atomic.Bool          // a check that may block is under way, and makes another needless
+	ready    atomic.Bool          // the Conn is open; events from before say nothing that its first check does not see
+	slot     registrySlot
 }
 
 var _ watch.Client = (*handle)(nil)
 
-// newHandle makes the handle of c, whose socket belongs to owner.
-func newHandle(c *Conn, owner net.Conn) *handle {
-	h := &handle{conn: weak.Make(c)}
-	h.Init(h)
-	switch owner.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		h.foreign = true
+// Notice makes the check that an event asks for.
+func (h *handle) Notice(e event) {
+	c := h.conn.Value()
+	if c == nil || c.end.Load() != nil || !h.ready.Load() {
+		return
 	}
-	return h
+	if !h.mayBlock {
+		c.check(trigger{event: e})
+		return
+	}
+	if e == watch.Periodic && !h.checking.CompareAndSwap(false, true) {
+		return // a sweep comes again
+	}
+	go func() {
+		c.check(trigger{event: e})
+		h.checking.Store(false)
+	}()
 }
 
-func forget(h *handle) { theHub.Forget(&h.Token) }
-
-// Notice passes an event on. It is a hint, and one look decides. A sweep comes again.
-func (h *handle) Notice(sweep bool) {
-	c := h.conn.Value()
+// observationOfEvent is what an event alone shows, where no check can be made any more.
+func observationOfEvent(e event) observation {
 	switch {
-	case c == nil || c.end.Load() != nil:
-	case h.foreign && sweep:
-		if h.looking.CompareAndSwap(false, true) {
-			go func() {
-				c.look(hint{event: true})
-				h.looking.Store(false)
-			}()
-		}
-	case h.foreign:
-		go c.look(hint{event: true})
+	case e&watch.Failed != 0:
+		return observation{outcome: aborted, fin: false, errno: errno.Reset}
+	case e&watch.FIN != 0:
+		return observation{outcome: peerFinished, fin: true}
 	default:
-		c.look(hint{event: true})
+		return observation{outcome: closedLocally}
 	}
 }
 
-// Settle records the evidence of an end, unless somebody's method would be called.
+// Settle keeps the evidence of an end that Notice has published.
 func (h *handle) Settle() {
-	if c := h.conn.Value(); c != nil && !h.foreign {
-		c.record()
+	if c := h.conn.Value(); c != nil && !h.mayBlock {
+		c.takeSnapshot()
 	}
 }
 
-// Open reports whether somebody still has the Conn, and its descriptor is open.
-func (h *handle) Open() bool {
-	c := h.conn.Value()
-	return c != nil && c.sock.raw.Control(func(uintptr) {}) == nil
-}
-
-// Check is called by the clock, and returns when to call again.
+// Check makes the check that is due.
 func (h *handle) Check(at, jumped time.Time) (next time.Time) {
 	c := h.conn.Value()
 	switch {
 	case c == nil:
-	case h.foreign:
+	case h.mayBlock:
 		go func() {
-			if next := c.check(at, jumped); !next.IsZero() {
-				c.wake(c.timersOf(), next)
+			if next := c.checkTimeouts(at, jumped); !next.IsZero() {
+				h.Wake(next)
 			}
 		}()
 	default:
-		return c.check(at, jumped)
+		return c.checkTimeouts(at, jumped)
 	}
 	return next
+}
+
+// Open reports whether the Conn still exists and its descriptor is open. A connection whose
+// methods may block is taken for open while one of them does.
+func (h *handle) Open() bool {
+	c := h.conn.Value()
+	if c == nil {
+		return false
+	}
+	if !h.mayBlock {
+		return c.descriptorOpen()
+	}
+	if h.checking.CompareAndSwap(false, true) {
+		go func() {
+			defer h.checking.Store(false)
+			if !c.descriptorOpen() {
+				c.closedByApplication()
+			}
+		}()
+	}
+	return true
+}
+
+// Closed is called once for a watched connection that the application has closed.
+func (h *handle) Closed() {
+	if c := h.conn.Value(); c != nil {
+		c.closedByApplication()
+	}
+}
+
+// forget is for a Conn that was freed without Close.
+func forget(h *handle) {
+	h.Forget()
+	h.leave()
 }

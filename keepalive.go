@@ -8,27 +8,23 @@ import (
 	"github.com/go-liveness/liveness/internal/keepalive"
 )
 
-// The range of Config.PeerTimeout.
-const (
-	minPeerTimeout = keepalive.MinPeerTimeout
-	maxPeerTimeout = keepalive.MaxPeerTimeout
-)
-
-// KeepAlive returns the tuning of keep-alive probes that finds a peer that
-// vanished, while the connection is idle, within about that time. An outage of
-// less than half of it is survived at any phase of the probe cycle, so no single
-// lost probe is fatal.
+// KeepAlive returns the tuning of keep-alive probes that finds a peer that vanished, while
+// the connection is idle, within about that time. It is the tuning of
+// [Config.PeerTimeout]: an outage shorter than half of within is survived, and a live peer
+// survives heavy loss, because probes in the second half are many: 16 for a minute, two
+// seconds apart. Fewer probes with longer intervals cost less traffic during an outage and
+// end more live connections on a lossy link; while the peer answers, one probe is sent
+// every Idle.
 //
-// Kernels count in whole seconds, so the sum of what is returned is within,
-// rounded up to one. Less than 4 s is taken as 4 s, and more than 65534 s as that.
-// Zero or less returns a configuration that turns keep-alive off and leaves its
-// parameters unchanged.
+// Kernels count in whole seconds, so the sum of what is returned is within, rounded up to
+// one. Less than 4 s is taken as 4 s, and more than 65534 s as that. Zero or less returns
+// a configuration that turns keep-alive off and leaves its parameters unchanged.
 func KeepAlive(within time.Duration) net.KeepAliveConfig { return keepalive.For(within) }
 
 // check reports the first field that no connection can keep.
 func (cfg *Config) check() error {
-	if d := cfg.PeerTimeout; d != 0 && (d < minPeerTimeout || d > maxPeerTimeout) {
-		return badConfig("PeerTimeout", "%v is not in the range of %v to %v", d, minPeerTimeout, maxPeerTimeout)
+	if d := cfg.PeerTimeout; d != 0 && (d < keepalive.MinPeerTimeout || d > keepalive.MaxPeerTimeout) {
+		return badConfig("PeerTimeout", "%v is not in the range of %v to %v", d, keepalive.MinPeerTimeout, keepalive.MaxPeerTimeout)
 	}
 	if !cfg.KeepAlive.Enable && cfg.KeepAlive != (net.KeepAliveConfig{}) {
 		return badConfig("KeepAlive", "values without Enable")
@@ -51,21 +47,24 @@ func (cfg *Config) check() error {
 	return nil
 }
 
-// limitsNow returns the options of the socket, which it reads the first time: a
-// Conn that changes none does not pay for knowing them.
+// limitsCache keeps the options that the socket had when they were last asked for.
+type limitsCache = atomic.Pointer[keepalive.Limits]
+
+// limitsNow returns the options of the socket, which it reads the first time: a Conn that
+// changes none does not pay for knowing them.
 func (s *socket) limitsNow() *keepalive.Limits {
 	if l := s.limits.Load(); l != nil {
 		return l
 	}
 	l := new(keepalive.Limits)
-	_ = s.raw.Control(func(fd uintptr) { l = s.remember(keepalive.Read(fd)) })
+	_ = s.raw.Control(func(fd uintptr) { l = s.keepLimits(keepalive.Read(fd)) })
 	return l
 }
 
 // lastLimits are those of the socket that was asked last: most have them in common.
-var lastLimits atomic.Pointer[keepalive.Limits]
+var lastLimits limitsCache
 
-func (s *socket) remember(l *keepalive.Limits) *keepalive.Limits {
+func (s *socket) keepLimits(l *keepalive.Limits) *keepalive.Limits {
 	if last := lastLimits.Load(); last != nil && *last == *l {
 		l = last
 	} else {
@@ -75,45 +74,45 @@ func (s *socket) remember(l *keepalive.Limits) *keepalive.Limits {
 	return l
 }
 
-// tune does what cfg asks for, inside the first look.
-func (s *socket) tune(fd uintptr, cfg *Config) (*keepalive.Tuning, error) {
-	if s.family == familyStream && !streamsMayBeTCP || cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable {
+// tune sets the options that cfg asks for.
+func (s *socket) tune(fd uintptr, cfg *Config, after afterFailure) (*keepalive.Tuning, error) {
+	if cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable || s.family == familyStream && !streamsMayBeTCP {
 		return nil, nil
 	}
-	tuned, err := keepalive.Tune(fd, s.family == familyMPTCP, &keepalive.Want{PeerTimeout: cfg.PeerTimeout, KeepAlive: cfg.KeepAlive})
+	want := &keepalive.Want{PeerTimeout: cfg.PeerTimeout, KeepAlive: cfg.KeepAlive}
+	tuned, err := keepalive.Tune(fd, s.family == familyMPTCP, want)
 	switch {
-	case err != nil && s.lookAt(fd, hint{}).outcome > finSeen:
+	case err != nil && s.checkAt(fd, trigger{}).outcome > peerFinished:
 		return nil, nil // it is over, and nothing is left to be found
 	case err != nil:
 		return nil, err
 	}
-	s.ownRTO = tuned.MaxRTO
 	if tuned.Limits != nil {
-		s.remember(tuned.Limits)
+		s.keepLimits(tuned.Limits)
 	}
 	return tuned, nil
 }
 
-// A deferral is what tune leaves to the clock.
-type deferral struct {
+// A laterChange is what tune leaves to the clock. timeouts.checking guards it.
+type laterChange struct {
 	*keepalive.Later
 	since time.Time
 }
 
-// put has the clock do what is left to do when it is due.
-func (c *Conn) put(later *keepalive.Later) {
-	t := c.timersOf()
-	d := &deferral{later, time.Now()}
+// schedule has the clock make a change when it is due.
+func (c *Conn) schedule(later *keepalive.Later) {
+	t := c.timeoutsOf()
+	change := &laterChange{later, time.Now()}
 	t.checking.Lock()
-	t.deferred = d
+	t.later = change
 	t.checking.Unlock()
-	c.wake(t, d.since.Add(d.After))
+	c.handle.Wake(change.since.Add(change.After))
 }
 
-// doDeferred does what is due, or returns how long it is until then. It begins anew
-// after a jump of the clock: perhaps the kernel stood still, too.
-func (c *Conn) doDeferred(t *timers, now, jumped time.Time) (wait time.Duration) {
-	d := t.deferred
+// makeLaterChange makes the change that is due, or returns how long it is until then. The
+// time begins anew after a jump of the clock: perhaps the kernel stood still, too.
+func (c *Conn) makeLaterChange(t *timeouts, now, jumped time.Time) (wait time.Duration) {
+	d := t.later
 	if d == nil {
 		return 0
 	}
@@ -123,8 +122,8 @@ func (c *Conn) doDeferred(t *timers, now, jumped time.Time) (wait time.Duration)
 	if wait := d.since.Add(d.After).Sub(now); wait > 0 {
 		return wait
 	}
-	t.deferred = nil
-	if !d.UntilFIN || !c.sock.writeShut.Load() {
+	t.later = nil
+	if !d.UntilFIN || !c.sock.history.writeShut.Load() {
 		_ = c.sock.raw.Control(d.Do)
 	}
 	return 0

@@ -3,15 +3,17 @@ package liveness
 import (
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
 )
 
-// A Listener wraps each connection that another listener accepts. It is made by
-// [NewListener], and accept loops stay as they are. Its zero value is not usable.
-//
-// Multiple goroutines may invoke methods on a Listener simultaneously.
+// A Listener wraps each connection that another listener accepts. [NewListener] makes it,
+// and accept loops stay as they are. Its zero value is not usable. Multiple goroutines may
+// invoke methods on a Listener simultaneously.
 type Listener struct {
 	inner net.Listener
 	cfg   Config
@@ -20,17 +22,15 @@ type Listener struct {
 	watched atomic.Bool // one could be, so that another that cannot is an exception
 }
 
-// NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn,
-// for each connection of inner, made by [Wrap] with cfg. A nil cfg is the zero
-// Config.
+// NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn, for each
+// connection of inner. A nil cfg is the zero Config.
 //
-// Listen with it beneath TLS, tls.NewListener(liveness.NewListener(l, cfg), config),
-// and beneath anything else that hides the socket, such as a limiting listener.
+// Listen with it beneath TLS: tls.NewListener(liveness.NewListener(l, cfg), config). Beneath
+// or above a listener that limits or multiplexes both work, as far as [From] does.
 //
-// A cfg that no connection can keep is an error of the first Accept, before
-// anybody is accepted, and of every other; it is not temporary. What only a connection
-// can show, such as a socket that is hidden or an option that the system lacks, is an
-// error of Accept, too, and not temporary, until one connection could be watched.
+// A cfg that no connection can keep is an error of every Accept, before a connection is
+// accepted, and not temporary. So is what only a connection can show, such as an option
+// that the system lacks, until one connection could be watched.
 func NewListener(inner net.Listener, cfg *Config) *Listener {
 	l := &Listener{inner: inner}
 	if cfg != nil {
@@ -43,22 +43,33 @@ func NewListener(inner net.Listener, cfg *Config) *Listener {
 	return l
 }
 
-// Accept waits for the next connection and returns it as a *[Conn]. It returns the
-// errors of the inner listener as they are.
-//
-// A connection that cannot be watched while others could be is closed, and Accept
-// goes on to the next.
-// Only if the system is out of what a watch needs does it return, after closing
-// the connection, an error whose Temporary method reports true, so that an accept
-// loop waits as it does when descriptors run out. Unlike then, that one peer is
-// lost.
+// Accept is AcceptConn with the result as a net.Conn.
 func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.AcceptConn()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// AcceptConn waits for the next connection and wraps it. It returns the errors of the inner
+// listener as they are.
+//
+// A connection that cannot be watched while others could be is closed, and AcceptConn waits
+// for the next. Only if the system is out of what a watch needs does it return, after closing
+// the connection, an error whose Temporary method reports true, so that an accept loop waits
+// as it does when descriptors run out.
+func (l *Listener) AcceptConn() (*Conn, error) {
 	for l.err == nil {
 		conn, err := l.inner.Accept()
 		if err != nil {
 			return nil, err
 		}
-		c, err := Wrap(conn, &l.cfg)
+		if _, ok := From(conn); ok {
+			conn.Close()
+			return nil, l.opError(errWrapped)
+		}
+		c, err := newConn(conn, &l.cfg, through, closedForGood)
 		if err == nil {
 			l.watched.Store(true)
 			return c, nil
@@ -71,28 +82,48 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case l.watched.Load():
 		case errors.As(err, &cannot):
 			return nil, l.opError(cannot)
-		case isConn(conn):
-			return nil, l.opError(errWrapped)
 		}
 	}
 	return nil, l.opError(l.err)
 }
 
-func isConn(conn net.Conn) bool {
-	_, ok := From(conn)
-	return ok
-}
-
-// Close closes the inner listener, which unblocks Accept. The connections that
-// were accepted live on, watched.
+// Close closes the inner listener, which unblocks Accept. The connections that were
+// accepted live on, watched.
 func (l *Listener) Close() error { return l.inner.Close() }
 
 // Addr returns the address of the inner listener.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// NetListener returns the listener that was wrapped: for its deadlines, its File,
-// and whatever else only its type has.
+// NetListener returns the listener that was wrapped.
 func (l *Listener) NetListener() net.Listener { return l.inner }
+
+// SetDeadline is that of [net.TCPListener]; the error wraps errors.ErrUnsupported if the
+// inner listener has no such method. The same holds for File and SyscallConn.
+func (l *Listener) SetDeadline(t time.Time) error {
+	d, ok := l.inner.(interface{ SetDeadline(time.Time) error })
+	if !ok {
+		return l.opError(errors.ErrUnsupported)
+	}
+	return d.SetDeadline(t)
+}
+
+// File is that of [net.TCPListener].
+func (l *Listener) File() (*os.File, error) {
+	f, ok := l.inner.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, l.opError(errors.ErrUnsupported)
+	}
+	return f.File()
+}
+
+// SyscallConn is that of [net.TCPListener].
+func (l *Listener) SyscallConn() (syscall.RawConn, error) {
+	s, ok := l.inner.(syscall.Conn)
+	if !ok {
+		return nil, l.opError(errors.ErrUnsupported)
+	}
+	return s.SyscallConn()
+}
 
 func (l *Listener) opError(err error) error {
 	e := &net.OpError{Op: "accept", Addr: l.inner.Addr(), Err: err}

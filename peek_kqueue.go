@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endBehind reports whether nothing follows the data that can be read, and the errno
-// that the socket keeps, if it has one. A kqueue is made for the question: its filter
+// endBehind reports whether an end follows the data that can be read, and the errno that
+// the socket keeps, if it has one. A kqueue made for the question tells: its filter
 // looks for the end before it looks at the data, and leaves the errno where it is
-// (filt_soread in uipc_socket.c). If none can be made, nothing is seen.
+// (filt_soread in uipc_socket.c). If none can be made, endBehind reports no end.
 func endBehind(fd uintptr) (ended bool, errno error) {
 	kq, err := unix.Kqueue()
 	if err != nil {

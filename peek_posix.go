@@ -5,18 +5,30 @@ package liveness
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// identify finds out what fd is. A TCP socket that is over may have forgotten its
-// address, which fails with EINVAL; other sockets do not.
+const (
+	kernelCounts    = false
+	streamsMayBeTCP = false
+)
+
+// identify knows a TCP socket by its address. One that is over may have forgotten it,
+// which fails with EINVAL; other sockets do not.
 func identify(fd uintptr) (family, error) {
 	switch kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); {
 	case err != nil:
-		return familyUnfit, errNoSocket
+		return familyUnknown, errNoSocket
 	case kind != unix.SOCK_STREAM:
-		return familyUnfit, errNoStream
+		return familyUnknown, errNoStream
 	}
+	return identifyStream(fd)
+}
+
+// identifyStream tells stream sockets apart.
+func identifyStream(fd uintptr) (family, error) {
 	address, err := unix.Getsockname(int(fd))
 	switch address.(type) {
 	case *unix.SockaddrInet4, *unix.SockaddrInet6:
@@ -28,43 +40,54 @@ func identify(fd uintptr) (family, error) {
 	return familyStream, nil
 }
 
-// lookAt asks for the TCP state where the system tells it: one call, which takes
-// nothing, sees a FIN behind unread data and is not fooled by our own shutdown. On
-// the others it peeks, and if there is something to read, asks what is behind it. A
-// connection that is open costs one call everywhere, unless it has unread data.
-func (s *socket) lookAt(fd uintptr, h hint) sight {
+// checkAt asks for the TCP state where the system tells it: one call, which takes
+// nothing, sees a FIN behind unread data, and is not fooled by a local shutdown.
+// Elsewhere it peeks and, if there is something to read, asks what is behind it.
+func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	if s.family == familyTCP || s.family == familyInet {
 		switch state, _ := tcpinfo.GetState(fd); state {
 		case tcpinfo.Unknown:
 		case tcpinfo.Closed:
 			_, errno := endBehind(fd)
-			return s.ended(h, errno, true)
+			return s.ended(t, errno, true)
 		default:
-			return sightOf(state)
+			return observationOf(state)
 		}
 	}
-	n, err := peek(fd)
+	n, err := sock.Peek(fd)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
-		return sight{outcome: open}
+		return observation{outcome: connected}
 	case n <= 0:
-		return s.ended(h, err, s.gone(fd))
+		return s.ended(t, err, s.gone(fd))
 	}
 	behind, err := endBehind(fd)
 	if gone := s.gone(fd); behind || gone {
-		return s.ended(h, err, gone)
+		return s.ended(t, err, gone)
 	}
-	return sight{outcome: open}
+	return observation{outcome: connected}
 }
 
-func (s *socket) calmAt(fd uintptr) bool { return s.lookAt(fd, hint{}).outcome == open }
+func (s *socket) quickCheckAt(fd uintptr) bool {
+	return s.checkAt(fd, trigger{}).outcome == connected
+}
 
-// gone reports whether a socket without a state has no peer any more. Once we have
-// shut down both directions it has none, whatever the peer does (tcp_usrclosed).
+// gone reports whether a socket without a state has no peer any more. Once the
+// application has shut down both directions it has none, whatever the peer does
+// (tcp_usrclosed).
 func (s *socket) gone(fd uintptr) bool {
-	if s.readShut.Load() && s.writeShut.Load() {
+	if s.history.readShut.Load() && s.history.writeShut.Load() {
 		return false
 	}
 	_, err := unix.Getpeername(int(fd))
 	return err == unix.ENOTCONN
+}
+
+func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+	out.unread = sock.Unread(fd)
+	if s.family == familyTCP {
+		out.unacked = keepalive.SendQueue(fd)
+		_ = tcpinfo.Get(fd, &out.info) // not on every system
+	}
+	return true
 }

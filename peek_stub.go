@@ -2,13 +2,18 @@
 
 package liveness
 
-// identify finds nothing that could be looked at.
-func identify(uintptr) (family, error) { return familyUnfit, errNoSocket }
+const (
+	kernelCounts    = false
+	streamsMayBeTCP = false
+)
 
-func (*socket) lookAt(uintptr, hint) sight { return sight{} }
+// identify finds nothing that could be checked.
+func identify(uintptr) (family, error) { return familyUnknown, errNoSocket }
 
-func (*socket) calmAt(uintptr) bool { return false }
+func identifyStream(uintptr) (family, error) { return familyUnknown, errNoSocket }
 
-func drainAt(uintptr, []byte) (int, error) { return 0, errNoSocket }
+func (*socket) checkAt(uintptr, trigger) observation { return observation{} }
 
-func lingerZeroAt(uintptr) {}
+func (*socket) quickCheckAt(uintptr) bool { return false }
+
+func (*socket) sampleAt(uintptr, *sample) bool { return false }

@@ -2,5 +2,5 @@
 
 package liveness
 
-// endBehind sees nothing: there is no way to look behind what can be read.
+// endBehind reports no end: these systems offer no way to look behind unread data.
 func endBehind(uintptr) (ended bool, errno error) { return false, nil }

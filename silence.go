@@ -7,52 +7,49 @@ import (
 	"github.com/go-liveness/liveness/internal/verdict"
 )
 
-// OnSilence arranges to call f, in a goroutine of its own, whenever nothing was
-// received for d: the place for a protocol's own ping. f runs once for each
-// silence, and again after data have come and another silence of d has passed. It
-// never runs twice at a time, a call that comes due meanwhile is made when f has
-// returned, and it never starts after the end. f closes over whatever it writes to:
-// above TLS, that is not this Conn.
+// OnSilence arranges to call f, in a goroutine of its own, whenever nothing was received
+// for d: the place for a protocol's own ping. f is called once for each silence, and
+// again after data came and another silence of d has passed. It never runs twice at a
+// time, and does not start after the end. f closes over what it writes to: above TLS
+// that is not this Conn.
 //
-// The silence counts as for [Config.ReadIdleTimeout]: from now or the last byte
-// received, whoever read it. It stands still while our own receive buffer is full,
-// and is over for good with the peer's FIN. d is at least 100 ms; less is taken as
-// that.
+// The silence counts as for [Config.ReadIdleTimeout], from now or the last byte received.
+// It stands still while the local receive buffer is full, and ends for good with the
+// peer's FIN. d is at least 100 ms; less is taken as that.
 //
-// Calling stop ends the calls; it returns true if it did, and false if the
-// connection has ended or stop was called before. It does not wait for an f that is
-// running. Until then the Conn is kept, as by OnDisconnect. A nil f is never called.
+// Calling stop ends the calls. It returns false if the connection has ended or stop was
+// called before, and does not wait for an f that is running. Until then the Conn is
+// kept, as by OnDisconnect. A nil f is never called.
 func (c *Conn) OnSilence(d time.Duration, f func()) (stop func() bool) {
 	if f == nil {
 		return func() bool { return false }
 	}
-	t := c.timersOf()
+	t := c.timeoutsOf()
 	s := &silence{after: min(max(d, minReadIdleTimeout), maxTimeout), f: f, from: time.Now()}
 	c.mu.Lock()
 	if c.end.Load() == nil {
-		c.silences = append(c.silences, s)
-		if least := t.least.Load(); least == 0 || int64(s.after) < least {
-			t.least.Store(int64(s.after))
+		t.silences = append(t.silences, s)
+		if shortest := t.reads.shortest.Load(); shortest == 0 || int64(s.after) < shortest {
+			t.reads.shortest.Store(int64(s.after))
 		}
 		c.pin()
 	}
 	c.mu.Unlock()
-	c.wake(t, s.from.Add(s.after+tickSlack))
+	c.handle.Wake(s.from.Add(s.after + tickSlack))
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for i, other := range c.silences {
-			if other == s {
-				c.silences = append(c.silences[:i:i], c.silences[i+1:]...)
-				c.pin()
-				return true
-			}
+		i := slices.Index(t.silences, s)
+		if i < 0 {
+			return false
 		}
-		return false
+		t.silences = append(t.silences[:i:i], t.silences[i+1:]...)
+		c.pin()
+		return true
 	}
 }
 
-// A silence is one registration of OnSilence. Its Conn's mu guards what changes.
+// A silence is one registration of OnSilence. Conn.mu guards what changes.
 type silence struct {
 	after   time.Duration
 	f       func()
@@ -69,11 +66,11 @@ func (c *Conn) askSilences(now, heard time.Time, state verdict.QuietState, quiet
 		if c.end.Load() != nil {
 			return
 		}
-		for _, s := range c.silences {
+		for _, s := range c.timeouts.Load().silences {
 			limit := s.after + tickSlack
 			age := min(quiet, now.Sub(s.from))
 			// The kernel's age may make a byte that answered f look a tick older than the
-			// call; what came before the call is older by all of the silence.
+			// call. What came before the call is older by all of the silence.
 			answered := s.called.IsZero() || heard.After(s.called.Add(-s.after/2))
 			wait := state.Wait(limit, age)
 			switch {
@@ -85,7 +82,7 @@ func (c *Conn) askSilences(now, heard time.Time, state verdict.QuietState, quiet
 				go c.callSilence(s)
 				wait = limit
 			case s.running:
-				wait = 0 // callSilence will wake us
+				wait = 0 // callSilence wakes the clock
 			}
 			if wait > 0 && !yield(wait) {
 				return
@@ -96,7 +93,7 @@ func (c *Conn) askSilences(now, heard time.Time, state verdict.QuietState, quiet
 
 func (c *Conn) callSilence(s *silence) {
 	c.mu.Lock()
-	registered := slices.Contains(c.silences, s) // and neither stopped nor at the end
+	registered := slices.Contains(c.timeouts.Load().silences, s) // neither stopped nor at the end
 	c.mu.Unlock()
 	if registered {
 		s.f()
@@ -104,5 +101,5 @@ func (c *Conn) callSilence(s *silence) {
 	c.mu.Lock()
 	s.running = false
 	c.mu.Unlock()
-	c.wake(c.timersOf(), time.Now())
+	c.handle.Wake(time.Now())
 }

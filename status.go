@@ -9,25 +9,24 @@ import (
 	"github.com/go-liveness/liveness/internal/verdict"
 )
 
-// A State is how a connection looks, in one word. More states may be added; treat
-// one that you do not know as [Connected] unless [Status.Err] says otherwise.
+// A State is how a connection is, in one word. More states may be added; treat one that
+// you do not know as [Connected] unless [Status.Err] says otherwise.
 type State int
 
 const (
-	// Unknown is the zero value: no socket was found beneath the connection, or
-	// the system shows nothing of it, so nothing can be seen until a Read or a
-	// Write fails.
+	// Unknown is the zero value: no socket was found beneath the connection, or the
+	// system shows nothing of it, so an end shows only when a Read or a Write fails.
 	Unknown State = iota
 	// Connected: nothing has ended.
 	Connected
-	// HalfClosed: the peer has sent its FIN, and Config.AllowHalfClose says that
-	// this is not the end. It may still be reading.
+	// HalfClosed: the peer has sent its FIN, and Config.AllowHalfClose says that this is
+	// not the end. It may still be reading.
 	HalfClosed
 	// Stalled: the peer's host answers, and its program takes no data.
 	Stalled
-	// Suspect: something that the peer's host should have answered is unanswered.
+	// Suspect: the peer's host owes an answer.
 	Suspect
-	// Disconnected: the end, for good; [Status.Err] tells why.
+	// Disconnected: the end; [Status.Err] has the reason.
 	Disconnected
 )
 
@@ -41,8 +40,11 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
-// A Status is a verdict with the evidence for it. A field that a system cannot
-// tell is zero.
+// MarshalText returns the word of String.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// A Status is the state of a connection with the evidence for it. A field that a system
+// does not tell is zero.
 type Status struct {
 	// State is the graver one where several hold at once.
 	State State
@@ -50,47 +52,53 @@ type Status struct {
 	// Err is what [Conn.Err] returns: nil until the end, then the reason.
 	Err error
 
-	// Silence is the time since anything at all was heard from the peer's host,
-	// data or acknowledgement.
+	// Age is the time since the connection was wrapped or watched; it stops at the end.
+	Age time.Duration
+
+	// Silence is the time since anything was heard from the peer's host, data or
+	// acknowledgement.
 	Silence time.Duration
 
 	// RTT is the kernel's smoothed round-trip time.
 	RTT time.Duration
 
-	// Unread counts the bytes received that nobody has read yet. Beneath TLS it
+	// Received and Acked count bytes since the connection began: those that the kernel has
+	// received in order, and those that the peer's host has acknowledged.
+	Received, Acked int64
+
+	// Unread counts the bytes received that the application has not read. Beneath TLS it
 	// counts records, session tickets included.
 	Unread int
 
-	// Unacked counts the bytes written that the peer's host has not acknowledged,
-	// those that were not sent yet included.
+	// Unacked counts the bytes written that the peer's host has not acknowledged, with
+	// those that were not sent yet.
 	Unacked int
 
-	// Retransmits counts the retransmissions in a row that nothing answered.
+	// Retransmits counts the retransmissions in a row that were not answered.
 	Retransmits int
 
-	// Probes counts the keep-alive or window probes in a row that nothing answered.
+	// Probes counts the keep-alive or window probes in a row that were not answered.
 	Probes int
 
-	// DetectWithin is the worst case, from the options that the kernel has, until
-	// a peer that vanishes now is reported; 0 means that there is no bound. The options
-	// are asked for once: by Wrap, if the Config sets some, or else by the first Status.
+	// DetectWithin is how long it takes at most until a peer that vanishes now is reported,
+	// in the state that the connection is in; 0 means that there is no bound.
 	DetectWithin time.Duration
 }
 
 // A sample is the evidence that a connection shows besides how it ended.
 type sample struct {
-	info    tcpinfo.Info
-	unread  int  // bytes received that nobody has read
-	unacked int  // bytes written and not acknowledged, with those not sent yet
-	queued  int  // what goes down as the peer takes data, where the kernel counts nothing better
-	drained bool // where it does not, it tells at least that the peer has taken all that was written
+	info     tcpinfo.Info
+	unread   int  // bytes received that the application has not read
+	readable int  // the same, also where the clock must not judge by it
+	unacked  int  // bytes written and not acknowledged, with those not sent yet
+	queued   int  // bytes in the send queue; the progress counter where TCP_INFO has none
+	drained  bool // the send queue is empty
 
 	// Before and after the kernel was asked: the process may have been suspended there.
 	asked, answered time.Time
 
-	heard time.Time // when the last byte came
-
-	deaf bool // nothing was asked of the kernel, and nobody waits in Read to tell
+	heard    time.Time // when the last byte came
+	noReader bool      // the kernel counts nothing, and no Read waits that would tell
 }
 
 // status puts a sample into words. It tells no end.
@@ -106,6 +114,7 @@ func (s *sample) status() Status {
 	}
 	if i.Full {
 		st.Silence = i.Silence()
+		st.Received, st.Acked = received(i), max(0, i.Acked)
 	}
 	switch {
 	case verdict.Suspect(i):
@@ -118,7 +127,7 @@ func (s *sample) status() Status {
 	return st
 }
 
-// evidence tells in words what is unanswered.
+// evidence puts into words what was not answered.
 func (st *Status) evidence() string {
 	var parts []string
 	count := func(n int, one, many string) {
@@ -139,52 +148,47 @@ func (st *Status) evidence() string {
 	return strings.Join(parts, ", ")
 }
 
-// Status asks the kernel now and returns the verdict with the evidence for it.
-// What it finds is told to everybody, as by Alive. After the end it returns the
-// evidence of the verdict, for ever; then, and on a connection without a socket,
-// it asks nobody. It never blocks and allocates nothing while connected; on Linux
-// it costs two system calls on a TCP connection, the first time a few more.
+// Status asks the kernel now and returns the state with the evidence for it. It publishes
+// an end that it finds, as Alive does. After the end it returns the evidence of the end,
+// and on a connection without a socket it asks nothing. It never blocks and allocates
+// nothing while connected. On Linux it costs two system calls on TCP, the first time a
+// few more.
 func (c *Conn) Status() Status {
 	if e := c.end.Load(); e != nil {
-		return c.evidence(e)
+		return c.snapshot(e)
 	}
 	var s sample
 	sampled := c.sock.raw != nil && c.sock.sample(&s)
-	var seen sight
-	switch {
-	case !sampled || !c.counted():
-		seen = c.look(hint{})
-	case s.info.State == tcpinfo.Open:
-		seen.outcome = open
-	case s.info.State == tcpinfo.CloseWait && c.allowHalfClose:
-		seen.outcome = finSeen
-		c.sock.finSeen.Store(true)
-	default:
-		seen = c.look(hint{})
-	}
+	o := c.observeSample(&s, sampled)
 	if e := c.end.Load(); e != nil {
-		return c.evidence(e)
+		return c.snapshot(e)
 	}
 	st := s.status()
+	st.Age = time.Since(c.opened)
 	switch {
-	case seen.outcome == blind:
+	case o.outcome == unknown:
 		st.State = Unknown
-	case seen.outcome != open && st.State == Connected:
+	case o.outcome != connected && st.State == Connected:
 		st.State = HalfClosed
 	}
 	if c.counted() || !kernelCounts && c.sock.raw != nil {
 		var timeout time.Duration
-		if t := c.timers.Load(); t != nil {
-			timeout = t.asks.Peer
+		if t := c.timeouts.Load(); t != nil {
+			timeout = t.supervisor.Peer
 		}
-		st.DetectWithin = c.sock.limitsNow().DetectWithin(timeout)
-		switch i := &s.info; {
-		case st.DetectWithin == 0 || !i.Outstanding() || !verdict.WindowClosed(i):
-		case timeout == 0:
-			st.DetectWithin = max(st.DetectWithin, c.sock.limitsNow().ClosedBound())
-		case i.Retransmitting():
-			st.DetectWithin = max(st.DetectWithin, timeout*3/2+time.Second) // see verdict.Supervisor
-		}
+		st.DetectWithin = c.sock.limitsNow().DetectWithin(timeout, &s.info)
 	}
 	return st
+}
+
+// observeSample observes what a sample shows, and makes a check where it shows too little.
+func (c *Conn) observeSample(s *sample, sampled bool) observation {
+	switch {
+	case !sampled || c.sock.family != familyTCP || !kernelCounts:
+	case s.info.State == tcpinfo.Open:
+		return observation{outcome: connected}
+	case s.info.State == tcpinfo.CloseWait && c.allowHalfClose:
+		return c.sock.remember(observation{outcome: peerFinished})
+	}
+	return c.check(trigger{})
 }

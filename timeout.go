@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
@@ -14,187 +13,153 @@ import (
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// The least that can be asked for: the kernel's ages are as coarse as its tick.
+// The shortest time-outs: the kernel's ages are as coarse as its tick.
 const (
 	minStallTimeout    = 100 * time.Millisecond
 	minReadIdleTimeout = 100 * time.Millisecond
 )
 
-// maxTimeout is never, with room for what is added to it.
+// maxTimeout stands for never, with room for what is added to it.
 const maxTimeout = math.MaxInt64 / 4
 
 const tickSlack = verdict.TickSlack
 
-// timers are what the clock watches a connection for. A Conn has none until it is
-// asked for one.
-type timers struct {
-	// Writes mark the connection for supervision; see Conn.mark.
-	awake   atomic.Bool  // a check for outstanding data is due
-	writing atomic.Int32 // writes that have not returned
-	wrote   atomic.Int64 // writes that have, and pieces of others
-	pieces  sync.Mutex   // held by a Write in pieces; not while checking
+// timeouts is what the clock checks a connection for. A Conn has none until one is
+// asked for.
+type timeouts struct {
+	writes writeMarks
+	reads  readClock
 
-	// Without counters of the kernel, Reads tell what was received; see Conn.Read.
-	least    atomic.Int64 // nanoseconds of the shortest silence that somebody asked for
-	reads    sync.Mutex   // guards the next three, and Conn.reading with them; nothing else is taken while it is held
-	lastData time.Time    // when the last byte came; zero before
-	lastRead time.Time    // the same, later by as long as nobody was in a Read since
-	readsAt  time.Time    // when a Read last began or ended
+	// deadlines is held while a deadline of the wrapped connection is set, so that none
+	// that the application sets can revive what a verdict has interrupted.
+	deadlines sync.Mutex
 
-	checking sync.Mutex         // one check at a time; guards the rest, and is taken before Conn.mu
-	asks     verdict.Supervisor // its time-outs are constant
-	deferred *deferral          // nil if nothing is
+	silences []*silence // of OnSilence; Conn.mu guards it
 
-	own atomic.Pointer[ownClock] // of a connection that shares nothing with others; nil before it is needed
+	checking   sync.Mutex         // one check at a time; guards the fields below
+	supervisor verdict.Supervisor // its time-outs are constant
+	patience   keepalive.Patience
+	probe      *keepalive.Probe // of Ping; nil before the first
+	later      *laterChange     // nil if nothing is left to do to the socket
 }
 
-// An ownClock is for one connection alone.
-type ownClock struct {
-	watch.Clock
-	handle handle
+// writeMarks have a connection checked after it was written to. They are safe to use
+// without a lock.
+type writeMarks struct {
+	awake      atomic.Bool  // a check for outstanding data is due
+	inProgress atomic.Int32 // writes that have not returned
+	finished   atomic.Int64 // writes that have, and pieces of those that have not
+	pieces     sync.Mutex   // held by a Write in pieces; see Conn.writeInPieces
 }
 
-// timersOf returns the timers of c, which it makes if need be.
-func (c *Conn) timersOf() *timers {
-	if t := c.timers.Load(); t != nil {
+// timeoutsOf returns the timeouts of c, which it makes if need be.
+func (c *Conn) timeoutsOf() *timeouts {
+	if t := c.timeouts.Load(); t != nil {
 		return t
 	}
 	now := time.Now()
-	t := &timers{lastRead: now, readsAt: now}
-	t.asks.Start(now)
-	c.timers.CompareAndSwap(nil, t)
-	return c.timers.Load()
+	t := &timeouts{reads: readClock{lastActive: now, changed: now}}
+	t.supervisor.Start(now)
+	c.timeouts.CompareAndSwap(nil, t)
+	return c.timeouts.Load()
 }
 
-// counted reports whether the kernel tells what was received and what is
-// outstanding. MPTCP does not: its TCP_INFO is that of one path among several.
+// configure takes over the time-outs of cfg.
+func (c *Conn) configure(cfg *Config) {
+	if cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && cfg.ReadIdleTimeout == 0 {
+		return
+	}
+	t := c.timeoutsOf()
+	t.supervisor.Peer = cfg.PeerTimeout
+	t.supervisor.Stall = min(cfg.StallTimeout, maxTimeout)
+	t.supervisor.Idle = min(cfg.ReadIdleTimeout, maxTimeout)
+	t.supervisor.WritesUnseen = c.watched
+	t.reads.shortest.Store(int64(t.supervisor.Idle))
+}
+
+// counted reports whether the kernel tells what was received and what is outstanding.
 func (c *Conn) counted() bool {
-	return kernelCounts && c.sock.family == familyTCP && !c.sock.short.Load()
+	return kernelCounts && (c.sock.family == familyTCP || c.sock.family == familyMPTCP && tcpinfo.SubflowsTold())
 }
 
-// wake has c checked at when, or earlier.
-func (c *Conn) wake(t *timers, when time.Time) {
-	if c.sock.watch != nil && c.sock.watch.Added() {
-		theHub.Clock.Wake(&c.sock.watch.Token, when)
-	} else {
-		own := c.ownClockOf(t)
-		own.Wake(&own.handle.Token, when)
-	}
-}
-
-func (c *Conn) ownClockOf(t *timers) *ownClock {
-	if own := t.own.Load(); own != nil {
-		return own
-	}
-	own := &ownClock{handle: handle{conn: weak.Make(c)}}
-	own.handle.Init(&own.handle)
-	t.own.CompareAndSwap(nil, own)
-	return t.own.Load()
-}
-
-// beginWrite and endWrite go around whatever may leave data outstanding. Both have
-// the connection checked: a check that finds nothing outstanding lets it sleep,
-// and must not do so while a write is on its way to the kernel.
-func (c *Conn) beginWrite() *timers {
-	t := c.timers.Load()
-	if t == nil || t.asks.Stall == 0 && (t.asks.Peer == 0 || !c.counted()) {
+// beginWrite and endWrite go around whatever may leave data outstanding. Both have the
+// connection checked: a check that finds nothing outstanding lets it sleep, and must
+// not do so while a write is on its way to the kernel.
+func (c *Conn) beginWrite() *timeouts {
+	t := c.timeouts.Load()
+	if t == nil || t.supervisor.Stall == 0 && (t.supervisor.Peer == 0 || !c.counted()) {
 		return nil
 	}
-	t.writing.Add(1)
+	t.writes.inProgress.Add(1)
 	c.mark(t)
 	return t
 }
 
-func (c *Conn) endWrite(t *timers) {
+func (c *Conn) endWrite(t *timeouts) {
 	if t != nil {
-		t.wrote.Add(1)
-		t.writing.Add(-1)
+		t.writes.finished.Add(1)
+		t.writes.inProgress.Add(-1)
 		c.mark(t)
 	}
 }
 
-// mark has the connection checked soon, unless it will be already.
-func (c *Conn) mark(t *timers) {
-	if !t.awake.Load() && t.awake.CompareAndSwap(false, true) {
-		c.wake(t, time.Now().Add(t.asks.Pace()))
-	}
-}
-
-// beginRead and endRead go around a Read where the kernel counts nothing: the clock
-// runs while a Read waits, and stands still between two of them. OnSilence may be
-// called meanwhile, and be the first to want it.
-func (c *Conn) beginRead() {
-	t := c.timers.Load()
-	if t == nil {
-		c.reading.Add(1)
+// mark has the connection checked soon, unless it will be already. Until then the kernel
+// must not give it up.
+func (c *Conn) mark(t *timeouts) {
+	if t.writes.awake.Load() || !t.writes.awake.CompareAndSwap(false, true) {
 		return
 	}
-	t.reads.Lock()
-	first := c.reading.Add(1) == 1
-	if first {
-		now := time.Now()
-		t.lastRead = t.lastRead.Add(now.Sub(t.readsAt))
-		t.readsAt = now
+	if t.supervisor.Peer > 0 && !c.sock.mayBlock {
+		t.checking.Lock()
+		c.extendPatience(t, 0)
+		t.checking.Unlock()
 	}
-	last := t.lastRead
-	t.reads.Unlock()
-	if least := t.least.Load(); first && least > 0 {
-		c.wake(t, last.Add(time.Duration(least)+tickSlack))
-	}
+	c.handle.Wake(time.Now().Add(t.supervisor.Pace()))
 }
 
-func (c *Conn) endRead(n int) {
-	t := c.timers.Load()
-	if t == nil {
-		c.reading.Add(-1)
+// extendPatience has the kernel wait for at least that long; t.checking is held.
+func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
+	if c.sock.family != familyTCP {
 		return
 	}
-	t.reads.Lock()
-	t.readsAt = time.Now()
-	if n > 0 {
-		t.lastRead, t.lastData = t.readsAt, t.readsAt
+	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
+	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, max(userTimeout, atLeast), maxRTO) })
+}
+
+// restorePatience has the kernel wait as long as it would without the library;
+// t.checking is held.
+func (c *Conn) restorePatience(t *timeouts) {
+	if t.patience.InForce() {
+		_ = c.sock.raw.Control(t.patience.Restore)
 	}
-	c.reading.Add(-1)
-	t.reads.Unlock()
 }
 
-// heardOf is the silence up to now as Reads tell it, and since when it has been, unless
-// nobody is in one.
-func (c *Conn) heardOf(t *timers, now time.Time) (silence time.Duration, heard time.Time, deaf bool) {
-	t.reads.Lock()
-	defer t.reads.Unlock()
-	return max(0, now.Sub(t.lastRead)), t.lastData, c.reading.Load() == 0
-}
-
-// check asks the clock's questions, and the kernel for the answers. It returns
-// when to ask again, or zero if nothing is left to ask. at is when it was called, and
-// jumped when the clock last came much too late.
-func (c *Conn) check(at, jumped time.Time) (next time.Time) {
-	t := c.timers.Load()
+// checkTimeouts is called by the clock, and returns when to call it again; zero is
+// never. at is when it was called, and jumped when the clock last came much too late.
+func (c *Conn) checkTimeouts(at, jumped time.Time) (next time.Time) {
+	t := c.timeouts.Load()
 	if t == nil {
 		return next
 	}
 	t.checking.Lock()
 	defer t.checking.Unlock()
 	if c.end.Load() != nil {
-		// What a Ping has changed is put back also behind the peer's FIN.
-		var s sample
-		if c.hasPinger() && c.sample(t, &s) {
-			if wait := c.settlePing(&s); wait > 0 {
-				next = s.asked.Add(wait)
-			}
-		}
-		return next
+		return c.settleAfterEnd(t)
 	}
-	t.awake.Store(false) // before the sample: a write that comes later marks again
+	t.writes.awake.Store(false) // before the sample: a write that comes later marks again
 	var s sample
 	if !c.sample(t, &s) {
-		c.look(hint{})
+		c.check(trigger{})
 		return next
 	}
 	if s.answered.Sub(at) > watch.Late {
-		jumped = s.answered // it was on the way to the kernel that we stood still
+		jumped = s.answered // the question was under way for that long
 	}
+	return c.judge(t, &s, jumped)
+}
+
+// judge acts on what a sample means, and returns when to check again.
+func (c *Conn) judge(t *timeouts, s *sample, jumped time.Time) (next time.Time) {
 	again := func(wait time.Duration) {
 		if wait > 0 {
 			if when := s.asked.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
@@ -202,81 +167,106 @@ func (c *Conn) check(at, jumped time.Time) (next time.Time) {
 			}
 		}
 	}
-	a := t.asks.Ask(s.evidenceFor(c, t), jumped, c.limitsFor(t))
+	a := t.supervisor.Ask(s.evidenceFor(c, t), jumped, c.limitsFor(t))
 	if a.Awake {
-		t.awake.Store(true)
+		t.writes.awake.Store(true)
 	}
-	if a.MaxRTO > 0 {
-		_ = c.sock.raw.Control(func(fd uintptr) { keepalive.SetMaxRTO(fd, a.MaxRTO) })
+	switch {
+	case a.UserTimeout > 0:
+		c.extendPatience(t, a.UserTimeout)
+	case !t.writes.awake.Load():
+		c.restorePatience(t)
 	}
-	switch a.Reason {
-	case verdict.Lost:
-		c.overrule(ErrPeerLost, errno.TimedOut, &s, a.For)
-		return time.Time{}
-	case verdict.Stalled:
-		c.overrule(ErrPeerStalled, nil, &s, a.For)
-		return time.Time{}
-	case verdict.Idle:
-		c.overrule(ErrPeerIdle, nil, &s, a.For)
+	if why := causeOf(&a); why != nil {
+		c.endByTimeout(why, s)
 		return time.Time{}
 	}
 	if a.Prompt {
-		c.promptPing(&s)
+		c.promptPing(t, s)
 	}
 	again(a.Again)
 	for wait := range c.askSilences(s.asked, s.heard, a.Quiet, a.Since) {
 		again(wait)
 	}
-	again(c.settlePing(&s))
-	again(c.doDeferred(t, s.asked, jumped))
+	again(c.settlePing(t, s))
+	again(c.makeLaterChange(t, s.asked, jumped))
+	return next
+}
+
+// causeOf returns the cause of the end that a says, nil if it says none.
+func causeOf(a *verdict.Answer) *cause {
+	switch a.Reason {
+	case verdict.Lost:
+		why := &cause{reason: ErrPeerLost, err: errno.TimedOut, silence: a.For}
+		if a.Unacknowledged {
+			why.absent = "acknowledged"
+		}
+		return why
+	case verdict.Stalled:
+		return &cause{reason: ErrPeerStalled, silence: a.For}
+	case verdict.Idle:
+		return &cause{reason: ErrPeerIdle, silence: a.For}
+	}
+	return nil
+}
+
+// settleAfterEnd puts back what a Ping has changed, also behind the peer's FIN;
+// t.checking is held.
+func (c *Conn) settleAfterEnd(t *timeouts) (next time.Time) {
+	var s sample
+	if t.probe != nil && c.sample(t, &s) {
+		if wait := c.settlePing(t, &s); wait > 0 {
+			next = s.asked.Add(wait)
+		}
+	}
 	return next
 }
 
 // evidenceFor is s for the supervisor of c.
-func (s *sample) evidenceFor(c *Conn, t *timers) *verdict.Evidence {
+func (s *sample) evidenceFor(c *Conn, t *timeouts) *verdict.Evidence {
 	return &verdict.Evidence{
-		Info: s.info, Counted: c.counted(), Unread: s.unread, Deaf: s.deaf,
-		Writing: t.writing.Load() > 0, Asked: s.asked, Answered: s.answered,
+		Info: s.info, Counted: c.counted(), Unread: s.unread, NoReader: s.noReader,
+		Writing: t.writes.inProgress.Load() > 0, Asked: s.asked, Answered: s.answered,
 	}
 }
 
 // limitsFor is what the supervisor needs to know of the socket's options.
-func (c *Conn) limitsFor(t *timers) *keepalive.Limits {
-	if t.asks.Peer == 0 || !c.counted() {
+func (c *Conn) limitsFor(t *timeouts) *keepalive.Limits {
+	if t.supervisor.Peer == 0 || !c.counted() {
 		return nil
 	}
 	return c.sock.limitsNow()
 }
 
-// sample takes the evidence of the clock, or reports false if the connection has
-// ended or shows none.
-func (c *Conn) sample(t *timers, s *sample) bool {
+// sample takes the evidence of the clock. It returns false if the connection has ended
+// or shows none.
+func (c *Conn) sample(t *timeouts, s *sample) bool {
 	asked := time.Now()
 	sampled := c.sock.raw != nil && c.sock.sample(s)
 	s.asked, s.answered = asked, time.Now()
-	s.heard = asked.Add(-s.info.SinceData)
+	s.heard, s.readable = asked.Add(-s.info.SinceData), s.unread
 	if c.counted() {
-		return sampled && (s.info.State == tcpinfo.Open || s.info.State == tcpinfo.CloseWait)
+		return sampled && s.info.State.Alive()
 	}
 	state := tcpinfo.Open
-	switch seen := c.kernel.look(hint{}); seen.outcome {
-	case finSeen:
+	switch o := c.checker.check(trigger{}); o.outcome {
+	case peerFinished:
 		state = tcpinfo.CloseWait
-	case blind, open:
+	case unknown, connected:
 	default:
 		return false
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
-	// What was received is told by Reads, and nothing while nobody is in one.
-	s.info.SinceData, s.heard, s.deaf = c.heardOf(t, asked) // a process that stops from here on adds nothing
+	// Reads tell what was received. A process that is stopped from here on adds no silence.
+	s.info.SinceData, s.heard, s.noReader = t.reads.silence(c, asked)
 	if s.unread > 0 {
-		s.info.SinceData, s.heard = 0, asked // the Read that waits is about to return, however late it is run
+		s.info.SinceData, s.heard = 0, asked // the Read that waits is about to return, however late it runs
 	}
-	// That nothing is taken is told by a Write that waits while the queue of the
-	// socket stays as it is. If that is empty, it is our Write that is late.
-	if sampled && t.writing.Load() > 0 && !s.drained {
+	// A Write that waits while the socket's send queue stays as it is tells that the peer
+	// takes nothing. If the queue is empty, it is the Write that is late.
+	if sampled && t.writes.inProgress.Load() > 0 && !s.drained {
 		s.info.Unsent, s.info.PeerWindow = 1, 0
-		s.info.Acked = t.wrote.Load()<<32 - int64(s.queued)
+		s.info.Acked = t.writes.finished.Load()<<32 - int64(s.queued)
 	}
 	s.unread = 0
 	return true

@@ -35,6 +35,13 @@ func In(err error) error {
 	return errno
 }
 
+// IsReset reports whether an errno of a Read or Write means that the peer, or a host in
+// its name, reset the connection. ECONNABORTED is what SOCK_DESTROY leaves (tcp_abort in
+// net/ipv4/tcp.c).
+func IsReset(errno error) bool {
+	return errno == syscall.ECONNRESET || errno == syscall.ECONNABORTED || errno == syscall.EPIPE
+}
+
 // IsShut reports whether errno is that of a Write after our own CloseWrite.
 func IsShut(errno error) bool { return errno == syscall.EPIPE }
 

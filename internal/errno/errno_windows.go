@@ -78,6 +78,13 @@ func In(err error) error {
 	return winsockErrno{errno}
 }
 
+// IsReset reports whether an errno of a Read or Write means that the peer, or a host in
+// its name, reset the connection.
+func IsReset(errno error) bool {
+	e := portable(errno)
+	return e == syscall.ECONNRESET || e == syscall.EPIPE
+}
+
 // IsShut reports whether errno is that of a Write after our own CloseWrite.
 func IsShut(errno error) bool { return portable(errno) == syscall.EPIPE }
 

@@ -51,6 +51,7 @@ type Info struct {
 	InFlight int   // segments sent and not acknowledged
 	Unsent   int64 // bytes written that were not sent yet
 	Sent     int64 // bytes sent since the connection began, each counted once; -1 where it is not told
+	Received int64
 	Acked    int64 // bytes acknowledged since the connection began, a SYN or FIN of ours counted as one
 
 	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
@@ -82,3 +83,7 @@ func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }
 // Linux retransmits them then instead of probing the window, and counts neither
 // (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
 func (i *Info) Retransmitting() bool { return i.InFlight > 0 && i.PeerWindow == 0 }
+
+func (s State) Alive() bool { return s == Open || s == CloseWait }
+func Told() bool            { return true }
+func SubflowsTold() bool    { return false }

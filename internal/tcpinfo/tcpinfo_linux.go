@@ -91,8 +91,9 @@ func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 	info.Backoff = int(raw.Backoff)
 	info.InFlight = int(raw.Unacked)
 	info.PeerMSS = int64(raw.Rcv_mss)
-	if n >= uint32(unsafe.Offsetof(raw.Bytes_received)) {
+	if n >= uint32(unsafe.Offsetof(raw.Segs_out)) {
 		info.Acked = int64(raw.Bytes_acked)
+		info.Received = int64(raw.Bytes_received)
 	}
 	if n >= uint32(unsafe.Offsetof(raw.Min_rtt)) {
 		info.Unsent = int64(raw.Notsent_bytes)

@@ -24,7 +24,8 @@ type Supervisor struct {
 	Peer, Stall, Idle time.Duration
 
 	// OwnRTO is the TCP_RTO_MAX_MS that was set for Peer; 0 if none was.
-	OwnRTO time.Duration
+	OwnRTO       time.Duration
+	WritesUnseen bool
 
 	lost    lost
 	stalled stalled
@@ -34,11 +35,11 @@ type Supervisor struct {
 
 // Evidence is one sample of a connection.
 type Evidence struct {
-	Info    tcpinfo.Info
-	Counted bool // Info is the kernel's own; else it is made up of what Read and Write show
-	Unread  int  // bytes received that nobody has read
-	Deaf    bool // not Counted, and nobody waits in Read, so silence cannot be told
-	Writing bool // a Write has not returned
+	Info     tcpinfo.Info
+	Counted  bool // Info is the kernel's own; else it is made up of what Read and Write show
+	Unread   int  // bytes received that nobody has read
+	NoReader bool // not Counted, and nobody waits in Read, so silence cannot be told
+	Writing  bool // a Write has not returned
 
 	// Before and after the kernel was asked: the process may have been suspended there.
 	Asked, Answered time.Time
@@ -49,10 +50,12 @@ type Answer struct {
 	Reason Reason
 	For    time.Duration // how long what Reason speaks of has lasted
 
-	Again  time.Duration // when to ask again; 0 is when something happens
-	Awake  bool          // data are outstanding, or may be soon
-	MaxRTO time.Duration // TCP_RTO_MAX_MS to set; 0 is none
-	Prompt bool          // a verdict waits for a probe, and the kernel sends none soon
+	Again          time.Duration // when to ask again; 0 is when something happens
+	Awake          bool          // data are outstanding, or may be soon
+	MaxRTO         time.Duration // TCP_RTO_MAX_MS to set; 0 is none
+	UserTimeout    time.Duration
+	Unacknowledged bool
+	Prompt         bool // a verdict waits for a probe, and the kernel sends none soon
 
 	Quiet QuietState // of the peer, for those who want to know about silences
 	Since time.Duration

@@ -174,7 +174,7 @@ func (q *quiet) ask(jumped time.Time, e *Evidence) (QuietState, time.Duration) {
 	switch {
 	case i.State == tcpinfo.CloseWait:
 		return Over, 0
-	case e.Deaf:
+	case e.NoReader:
 		return Deaf, 0
 	case i.OurWindow == 0, e.Unread > 0 && i.OurWindow < i.PeerMSS:
 		// The peer would wait behind our full buffer. Where the kernel does not tell
@@ -219,7 +219,7 @@ func Suspect(i *tcpinfo.Info) bool {
 }
 
 // Exhausted reports whether the kernel may have given up by these limits.
-func Exhausted(l *keepalive.Limits, info *tcpinfo.Info) bool {
+func TimedOut(l *keepalive.Limits, info *tcpinfo.Info) bool {
 	silence := info.Silence() + TickSlack
 	switch {
 	case info.Retransmits > 0:

@@ -20,7 +20,7 @@ import (
 // clients share: they must not block.
 type Client interface {
 	// Notice says that the socket may have ended. In a sweep it says so periodically.
-	Notice(sweep bool)
+	Notice(e Event)
 
 	// Settle follows Notice, once all clients of a batch have been noticed.
 	Settle()
@@ -31,6 +31,33 @@ type Client interface {
 
 	// Open reports whether the client still exists and its descriptor is open.
 	Open() bool
+	Closed()
+}
+
+type Event uint8
+
+const (
+	FIN Event = 1 << iota
+	Hangup
+	Failed
+	Periodic
+)
+
+var process Hub
+
+func Add(t *Token, fd uintptr) error        { return process.Add(t, fd) }
+func (t *Token) Remove(raw syscall.RawConn) { process.Remove(t, raw) }
+func (t *Token) Forget()                    { process.Forget(t) }
+func (t *Token) FollowClose()               {}
+func (t *Token) Wake(when time.Time) {
+	if t.Added() {
+		process.Clock.Wake(t, when)
+		return
+	}
+	if t.own == nil {
+		t.own = new(Clock)
+	}
+	t.own.Wake(t, when)
 }
 
 // A Token is the registration of one Client. It belongs in the client's own memory,
@@ -43,7 +70,8 @@ type Token struct {
 
 	// Guarded by the mu of its clock.
 	due   time.Time
-	index int  // place in the clock's heap, from 1; 0 if it is not in it
+	index int // place in the clock's heap, from 1; 0 if it is not in it
+	own   *Clock
 	gone  bool // nothing is to be checked any more
 }
 
@@ -239,7 +267,11 @@ func (h *Hub) run(p watcher) {
 		}
 		h.mu.Unlock()
 		for _, t := range told {
-			t.client.Notice(sweeps)
+			e := FIN
+			if sweeps {
+				e = Periodic
+			}
+			t.client.Notice(e)
 		}
 		// Who was told runs next, before we ask for more.
 		runtime.Gosched()

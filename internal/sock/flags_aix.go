@@ -1,4 +1,4 @@
-package liveness
+package sock
 
 import "golang.org/x/sys/unix"
 

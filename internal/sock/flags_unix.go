@@ -1,6 +1,6 @@
 //go:build unix && !aix
 
-package liveness
+package sock
 
 import "syscall"
 

@@ -1,6 +1,6 @@
 //go:build arm64 || loong64 || riscv64
 
-package liveness
+package sock
 
 import (
 	"unsafe"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollNow is as in poll_linux.go, for the architectures that never had poll. On
-// the others ppoll is the slower one.
-func pollNow(fd uintptr) (int16, bool) {
+// Poll is as in poll_linux.go, for the architectures that never had poll. On the
+// others ppoll is the slower one.
+func Poll(fd uintptr) (events int16, ok bool) {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP | unix.POLLPRI}
 	var zero unix.Timespec
 	for {

@@ -1,0 +1,78 @@
+package liveness
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/go-liveness/liveness/internal/errno"
+)
+
+// A pipe is the checker of a connection without a socket, such as a net.Pipe: what
+// Read, Write and Close return is all that there is to know.
+type pipe struct{ history }
+
+func (p *pipe) check(t trigger) observation {
+	why := errno.In(t.err)
+	if why == nil {
+		why = t.err
+	}
+	switch err := t.err; {
+	case err == nil || isTimeout(err) && !errno.IsLost(why):
+	case errors.Is(err, net.ErrClosed):
+		return observation{outcome: closedLocally}
+	case errors.Is(err, io.EOF):
+		shut := p.readShut.Load()
+		if t.wrote {
+			shut = p.writeShut.Load()
+		}
+		if !shut { // after a local CloseRead or CloseWrite it says nothing
+			p.finSeen.Store(true)
+		}
+	case errors.Is(err, io.ErrClosedPipe) && !t.wrote:
+		return observation{outcome: closedLocally} // net.Pipe; for its peer's Close, Read returns io.EOF
+	case errors.Is(err, io.ErrClosedPipe):
+		// Write on a net.Pipe whose other end was closed, or that other code closed here.
+		return observation{outcome: bothFinished, fin: true}
+	case p.writeShut.Load() && errno.IsShut(why):
+		// A Write after a local CloseWrite fails, which ends nothing.
+	default:
+		return observation{outcome: aborted, fin: p.finSeen.Load(), errno: why}
+	}
+	switch {
+	case p.finSeen.Load() && p.writeShut.Load():
+		return observation{outcome: bothFinished, fin: true}
+	case p.finSeen.Load():
+		return observation{outcome: peerFinished, fin: true}
+	}
+	return observation{}
+}
+
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return isDeadline(err) || ok && t.Timeout()
+}
+
+// openWithoutSocket makes do with what Read, Write and Close return. It fails for what
+// they cannot tell. A host can vanish behind any connection that only hides its
+// socket, but not behind a net.Pipe.
+func (c *Conn) openWithoutSocket(cfg *Config) error {
+	c.checker = new(pipe)
+	if cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable {
+		return nil // and no method of the connection is called, which may block
+	}
+	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" {
+		return nil
+	}
+	switch {
+	case cfg.PeerTimeout > 0:
+		return badConfig("PeerTimeout", "%w", errNoSocket)
+	case cfg.StallTimeout > 0:
+		return badConfig("StallTimeout", "%w", errNoSocket)
+	default:
+		return badConfig("KeepAlive", "%w", errNoSocket)
+	}
+}
+
+var longAgo = time.Unix(1, 0)

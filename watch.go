@@ -1,0 +1,45 @@
+package liveness
+
+import "net"
+
+// Watch observes conn, which the application goes on using itself. It is for code that
+// needs the concrete connection, such as a *[net.TCPConn]: gRPC, NATS, etcd, Traefik,
+// [net.Buffers]. Use the returned Conn for Alive, Err, Done, OnDisconnect, Context,
+// Status, Ping and OnSilence. A nil cfg is the zero Config.
+//
+// The library sets no deadline on conn and interrupts nothing: a time-out is published, and
+// the application closes conn. Close of the Conn closes conn. That the application closed
+// conn itself is noticed within two seconds, as [net.ErrClosed]. An application that reads
+// the end of the stream and closes at once may be faster than the library: the reason is
+// then net.ErrClosed too, unless an event had told of the end.
+//
+// What only [Wrap] can do: end the Reads and Writes that wait, return the verdict from
+// them, never let a stream that was cut off read as complete, and see a Write at once. So
+// with PeerTimeout D a peer that leaves data unacknowledged is reported within 1.5 D + 1 s.
+//
+// Watch fails as Wrap does. It does not block, and may be called while others use conn.
+func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
+	if isNil(conn) {
+		return nil, errNilConn
+	}
+	if _, ok := From(conn); ok {
+		return nil, opError(opWatch, addressesOf(conn), errWrapped)
+	}
+	c, err := newConn(conn, cfg, beside, keptOpen)
+	if err != nil {
+		return nil, opError(opWatch, addressesOf(conn), err)
+	}
+	return c, nil
+}
+
+// descriptorOpen reports whether the descriptor is open, without a system call.
+func (c *Conn) descriptorOpen() bool {
+	return c.sock.raw.Control(func(uintptr) {}) == nil
+}
+
+// closedByApplication ends a watched connection that the application has closed.
+func (c *Conn) closedByApplication() {
+	c.observe(observation{outcome: closedLocally})
+	c.handle.leave()
+	c.handle.Forget()
+}
