@@ -8,6 +8,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/calls"
+	"github.com/go-liveness/liveness/internal/readclock"
 )
 
 // What callers of *net.TCPConn assert for.
@@ -38,18 +42,18 @@ type Conn struct {
 	sock    socket
 	handle  *handle
 
-	addresses      addresses // those that errors carry
+	named          beneath.Named // for the addresses that errors carry
 	opened         time.Time
 	allowHalfClose bool
-	watched        bool         // made by Watch: the application uses inner itself
-	reading        atomic.Int32 // Reads that wait, where the kernel does not count what they receive
+	watched        bool              // made by Watch: the application uses inner itself
+	readers        readclock.Readers // where the kernel does not count what they receive
 
 	timeouts atomic.Pointer[timeouts] // nil until a time-out is asked for
 	end      atomic.Pointer[ending]   // nil until the end, constant from then on; set with mu held
 
 	mu    sync.Mutex    // guards the fields below; never held across a system call or a callback
 	done  chan struct{} // made by the first Done
-	calls callList      // to be made at the end
+	calls calls.List    // to be made at the end
 }
 
 // Alive asks the kernel now and reports whether the connection still is one. It is
@@ -106,29 +110,29 @@ func (c *Conn) OnDisconnect(f func(error)) (stop func() bool) {
 	if f == nil {
 		return func() bool { return false }
 	}
-	return c.onEnd(&call{f: f, kind: callback})
+	return c.onEnd(&calls.Call{F: f})
 }
 
 // onEnd has call made at the end, or now if that is past.
-func (c *Conn) onEnd(call *call) (stop func() bool) {
+func (c *Conn) onEnd(call *calls.Call) (stop func() bool) {
 	c.mu.Lock()
 	e := c.end.Load()
 	if e == nil {
-		c.calls.add(call)
+		c.calls.Add(call)
 		c.pin()
 	}
 	c.mu.Unlock()
 	switch {
 	case e == nil:
-	case call.kind == canceler:
-		call.f(e.err)
+	case call.Kind == calls.Canceler:
+		call.F(e.err)
 	default:
-		go call.f(e.err)
+		go call.F(e.err)
 	}
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		stopped := c.calls.remove(call)
+		stopped := c.calls.Remove(call)
 		c.pin()
 		return stopped
 	}
@@ -139,7 +143,7 @@ func (c *Conn) onEnd(call *call) (stop func() bool) {
 // holds, so call it as soon as the work that ctx is for is done.
 func (c *Conn) Context(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
-	stop := c.onEnd(&call{f: cancel, kind: canceler})
+	stop := c.onEnd(&calls.Call{F: cancel, Kind: calls.Canceler})
 	return ctx, func() {
 		stop()
 		cancel(nil)

@@ -3,6 +3,8 @@ package liveness
 import (
 	"context"
 	"net"
+
+	"github.com/go-liveness/liveness/internal/calls"
 )
 
 type connKey struct{}
@@ -39,7 +41,7 @@ func (cfg *Config) ConnContext(ctx context.Context, conn net.Conn) context.Conte
 	// No code is left that could call the CancelFunc; the end of the connection, which the
 	// server always closes, does it.
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
-	c.onEnd(&call{f: cancel, kind: canceler})
+	c.onEnd(&calls.Call{F: cancel, Kind: calls.Canceler})
 	return ctx
 }
 

@@ -118,11 +118,11 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 // far it came.
 func (c *Conn) wantsReads() bool {
 	t := c.timeouts.Load()
-	if t == nil || c.sock.family == familyTCP && kernelCounts {
+	if t == nil || c.sock.counted && c.sock.family == familyTCP {
 		return false
 	}
 	s := &t.supervisor
-	return t.reads.shortest.Load() > 0 && !c.counted() || s.Peer > 0 && c.counted() || s.Stall > 0
+	return t.shortest.Load() > 0 && !c.counted() || s.Peer > 0 && c.counted() || s.Stall > 0
 }
 
 // wantsPieces reports whether a copy to c has to go through Write: while it waits for its
@@ -147,7 +147,7 @@ func splicable(r any) *Conn {
 // if that is not known or no verdict can interrupt a copy.
 func (c *Conn) streamPosition() int64 {
 	var s sample
-	if c.timeouts.Load() == nil || !kernelCounts || c.sock.family != familyTCP || !c.sock.sample(&s) || !s.info.Full {
+	if c.timeouts.Load() == nil || !c.sock.counted || !c.sock.sample(&s) || s.info.Received < 0 {
 		return -1
 	}
 	return received(&s.info) - int64(s.unread)

@@ -3,6 +3,9 @@ package liveness
 import (
 	"context"
 	"net"
+
+	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/keepalive"
 )
 
 // A Dialer dials connections and wraps them, as [crypto/tls.Dialer] does for TLS. It fits
@@ -37,10 +40,10 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	c, err := newConn(conn, d.Config, through, closedForGood)
+	c, err := newConn(conn, d.Config, through, keepalive.CloseOnFailure)
 	if err != nil {
 		conn.Close()
-		return nil, opError("dial", addressesOf(conn), err)
+		return nil, beneath.NamedOf(conn).OpError("dial", err)
 	}
 	return c, nil
 }

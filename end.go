@@ -128,7 +128,7 @@ func (c *Conn) publish(e *ending) bool {
 		c.mu.Unlock()
 		return false
 	}
-	contexts, callbacks := c.calls.takeAll()
+	contexts, callbacks := c.calls.TakeAll()
 	if contexts != nil {
 		e.contexts = make(chan struct{})
 	}
@@ -147,13 +147,13 @@ func (c *Conn) publish(e *ending) bool {
 		// that it registered with context.AfterFunc.
 		go func() {
 			defer close(e.contexts)
-			for ; contexts != nil; contexts = contexts.next {
-				contexts.f(e.err)
+			for ; contexts != nil; contexts = contexts.Next {
+				contexts.F(e.err)
 			}
 		}()
 	}
-	for ; callbacks != nil; callbacks = callbacks.next {
-		go callbacks.f(e.err)
+	for ; callbacks != nil; callbacks = callbacks.Next {
+		go callbacks.F(e.err)
 	}
 	return true
 }
@@ -183,7 +183,7 @@ func (e *ending) awaitContexts() {
 // pin keeps the Conn from being forgotten while the application waits for its end. mu
 // is held. It is called whenever that may have changed.
 func (c *Conn) pin() {
-	waited := c.done != nil || !c.calls.empty()
+	waited := c.done != nil || !c.calls.Empty()
 	if t := c.timeouts.Load(); t != nil && len(t.silences) > 0 {
 		waited = true
 	}
@@ -192,66 +192,4 @@ func (c *Conn) pin() {
 	} else {
 		c.handle.pinned.Store(nil)
 	}
-}
-
-// A call is one registration of OnDisconnect or Context, in a list of its Conn.
-type call struct {
-	f          func(error)
-	kind       callKind
-	prev, next *call
-	listed     bool
-}
-
-type callKind uint8
-
-const (
-	callback callKind = iota // f is called in a goroutine of its own
-	canceler                 // f cancels a context
-)
-
-// A callList is a doubly linked list, so that registering and stopping take the same
-// time however many calls there are. Conn.mu guards it.
-type callList struct{ first *call }
-
-func (l *callList) empty() bool { return l.first == nil }
-
-func (l *callList) add(c *call) {
-	c.prev, c.next, c.listed = nil, l.first, true
-	if l.first != nil {
-		l.first.prev = c
-	}
-	l.first = c
-}
-
-// remove reports whether c was in the list.
-func (l *callList) remove(c *call) bool {
-	if !c.listed {
-		return false
-	}
-	if c.prev == nil {
-		l.first = c.next
-	} else {
-		c.prev.next = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	}
-	c.prev, c.next, c.listed = nil, nil, false
-	return true
-}
-
-// takeAll empties the list into two that are linked by next.
-func (l *callList) takeAll() (contexts, callbacks *call) {
-	for c := l.first; c != nil; {
-		next := c.next
-		c.listed = false
-		if c.kind == canceler {
-			c.next, contexts = contexts, c
-		} else {
-			c.next, callbacks = callbacks, c
-		}
-		c = next
-	}
-	l.first = nil
-	return contexts, callbacks
 }

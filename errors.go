@@ -6,9 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"reflect"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
@@ -121,68 +119,8 @@ var (
 	errNoSocket = fmt.Errorf("no socket to check on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 )
 
-// addresses is the connection whose addresses errors carry: package net's own in or
-// beneath a connection, or else that connection itself.
-type addresses struct{ net.Conn }
-
-// addressesOf finds the addresses of conn. It may block where NetConn of conn does.
-func addressesOf(conn net.Conn) addresses {
-	for under, depth := conn, 0; under != nil && depth < maxDepth; under, depth = beneath(under), depth+1 {
-		if isPackageNet(under) {
-			return addresses{under}
-		}
-	}
-	return addresses{conn}
-}
-
 // opError puts err where users of package net look for it.
-func (c *Conn) opError(op string, err error) *net.OpError { return opError(op, c.addresses, err) }
-
-// opError is for a connection that is not wrapped. It does not block: the addresses of a
-// connection that is not package net's are asked for when they are printed, because the
-// method may wait for the peer, as for a header of the PROXY protocol.
-func opError(op string, a addresses, err error) *net.OpError {
-	if !isPackageNet(a.Conn) {
-		return &net.OpError{Op: op, Source: &lateAddr{a.LocalAddr}, Addr: &lateAddr{a.RemoteAddr}, Err: err}
-	}
-	e := &net.OpError{Op: op, Source: a.LocalAddr(), Addr: a.RemoteAddr(), Err: err}
-	if e.Source != nil {
-		e.Net = e.Source.Network()
-	}
-	return e
-}
-
-// isPackageNet reports whether conn is one of package net, whose methods do not block.
-func isPackageNet(conn net.Conn) bool {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn, *net.UDPConn, *net.IPConn:
-		return true
-	}
-	return reflect.TypeOf(conn) == pipeType()
-}
-
-// pipeType is the type of a net.Pipe, which package net does not export.
-var pipeType = sync.OnceValue(func() reflect.Type {
-	p, _ := net.Pipe()
-	return reflect.TypeOf(p)
-})
-
-// A lateAddr asks for an address when it is used.
-type lateAddr struct{ ask func() net.Addr }
-
-func (a *lateAddr) Network() string {
-	if addr := a.ask(); addr != nil {
-		return addr.Network()
-	}
-	return ""
-}
-
-func (a *lateAddr) String() string {
-	if addr := a.ask(); addr != nil {
-		return addr.String()
-	}
-	return "?"
-}
+func (c *Conn) opError(op string, err error) *net.OpError { return c.named.OpError(op, err) }
 
 // reasonFor returns the reason that an errno stands for, once the kernel has said that the
 // connection is over.

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+
+	"github.com/go-liveness/liveness/internal/registry"
 )
 
 // Stats counts connections. Each one that ended is counted once, by its reason.
@@ -104,14 +106,9 @@ func (g *Group) left() {
 // side; see [Group.Conns].
 func Conns() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
-		var batch [64]*Conn
-		for i := 0; i >= 0; {
-			var n int
-			n, i = everyone.next(i, batch[:])
-			for _, c := range batch[:n] {
-				if !yield(c) {
-					return
-				}
+		for h := range everyone.registry.All {
+			if c := h.conn.Value(); c != nil && !yield(c) {
+				return
 			}
 		}
 	}
@@ -137,54 +134,16 @@ func (k *counters) stats() Stats {
 }
 
 // everyone has all connections of the process.
-var everyone registry
-
-// A registry finds the handles of connections that are not closed. A slot is used again,
-// so it takes no more memory than the most connections that were ever open.
-type registry struct {
+var everyone struct {
 	counters counters
-
-	mu      sync.Mutex // guards the fields below
-	handles []*handle
-	free    []registrySlot
-}
-
-// A registrySlot is a place in the registry, counted from 1; 0 is none.
-type registrySlot uint32
-
-// next fills batch with connections from place i on, and returns how many there are and
-// where to go on; -1 is the end.
-func (r *registry) next(i int, batch []*Conn) (n, next int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for ; i < len(r.handles); i++ {
-		if n == len(batch) {
-			return n, i
-		}
-		if h := r.handles[i]; h != nil {
-			if c := h.conn.Value(); c != nil {
-				batch[n] = c
-				n++
-			}
-		}
-	}
-	return n, -1
+	registry registry.Registry[handle]
 }
 
 // join counts a connection, and makes it one that Conns returns.
 func (h *handle) join() {
-	r := &everyone
-	r.mu.Lock()
-	if n := len(r.free); n > 0 {
-		h.slot, r.free = r.free[n-1], r.free[:n-1]
-		r.handles[h.slot-1] = h
-	} else {
-		r.handles = append(r.handles, h)
-		h.slot = registrySlot(len(r.handles))
-	}
-	r.mu.Unlock()
-	r.counters.open.Add(1)
-	r.counters.all.Add(1)
+	everyone.registry.Join(h, &h.slot)
+	everyone.counters.open.Add(1)
+	everyone.counters.all.Add(1)
 	if g := h.group; g != nil {
 		g.counters.open.Add(1)
 		g.counters.all.Add(1)
@@ -193,19 +152,10 @@ func (h *handle) join() {
 
 // leave is the opposite of join. The second time does nothing.
 func (h *handle) leave() {
-	r := &everyone
-	r.mu.Lock()
-	slot := h.slot
-	if slot > 0 {
-		h.slot = 0
-		r.handles[slot-1] = nil
-		r.free = append(r.free, slot)
-	}
-	r.mu.Unlock()
-	if slot == 0 {
+	if !everyone.registry.Leave(&h.slot) {
 		return
 	}
-	r.counters.open.Add(-1)
+	everyone.counters.open.Add(-1)
 	if g := h.group; g != nil && g.counters.open.Add(-1) == 0 {
 		g.left()
 	}

@@ -6,6 +6,7 @@ import (
 	"weak"
 
 	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/registry"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -25,7 +26,7 @@ type handle struct {
 	mayBlock bool                 // as in socket; then nothing of the Conn runs on a goroutine of the hub
 	checking atomic.Bool          // a check that may block is under way, and makes another needless
 	ready    atomic.Bool          // the Conn is open; events from before say nothing that its first check does not see
-	slot     registrySlot
+	slot     registry.Slot
 }
 
 var _ watch.Client = (*handle)(nil)

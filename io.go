@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/readclock"
 )
 
 // Read reads from the wrapped connection and returns what that returns, with two
@@ -45,11 +46,30 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	c.beginRead()
 	defer c.beginIO().endIO()
 	n, err = c.inner.Read(b)
-	c.endRead(n)
+	c.readers.End(c.readClock(), n)
 	if err != nil {
 		return c.readFailed(b, n, err)
 	}
 	return n, nil
+}
+
+// readClock returns nil if no silence was ever asked for.
+func (c *Conn) readClock() *readclock.Clock {
+	if t := c.timeouts.Load(); t != nil {
+		return &t.reads
+	}
+	return nil
+}
+
+// beginRead has the clock run while a Read waits. OnSilence may be called meanwhile, and be
+// the first to need it.
+func (c *Conn) beginRead() {
+	first, since := c.readers.Begin(c.readClock())
+	if t := c.timeouts.Load(); t != nil && first {
+		if shortest := t.shortest.Load(); shortest > 0 {
+			c.handle.Wake(since.Add(time.Duration(shortest) + tickSlack))
+		}
+	}
 }
 
 // beginIO and endIO go around whatever may take the error of a socket that keeps no

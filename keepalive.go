@@ -75,20 +75,19 @@ func (s *socket) keepLimits(l *keepalive.Limits) *keepalive.Limits {
 }
 
 // tune sets the options that cfg asks for.
-func (s *socket) tune(fd uintptr, cfg *Config, after afterFailure) (*keepalive.Tuning, error) {
+func (s *socket) tune(fd uintptr, cfg *Config, unanswered int, onFailure keepalive.Failure) (keepalive.Tuning, error) {
 	if cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable || s.family == familyStream && !streamsMayBeTCP {
-		return nil, nil
+		return keepalive.Tuning{}, nil
 	}
-	want := &keepalive.Want{PeerTimeout: cfg.PeerTimeout, KeepAlive: cfg.KeepAlive}
-	tuned, err := keepalive.Tune(fd, s.family == familyMPTCP, want)
+	tuned, err := keepalive.Tune(fd, &keepalive.Want{
+		PeerTimeout: cfg.PeerTimeout, KeepAlive: cfg.KeepAlive,
+		MPTCP: s.family == familyMPTCP, Unanswered: unanswered, OnFailure: onFailure,
+	})
 	switch {
 	case err != nil && s.checkAt(fd, trigger{}).outcome > peerFinished:
-		return nil, nil // it is over, and nothing is left to be found
+		return tuned, nil // it is over, and nothing is left to be found
 	case err != nil:
-		return nil, err
-	}
-	if tuned.Limits != nil {
-		s.keepLimits(tuned.Limits)
+		return tuned, err
 	}
 	return tuned, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
 )
 
 // A Listener wraps each connection that another listener accepts. [NewListener] makes it,
@@ -69,7 +70,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 			conn.Close()
 			return nil, l.opError(errWrapped)
 		}
-		c, err := newConn(conn, &l.cfg, through, closedForGood)
+		c, err := newConn(conn, &l.cfg, through, keepalive.CloseOnFailure)
 		if err == nil {
 			l.watched.Store(true)
 			return c, nil

@@ -67,6 +67,9 @@ package liveness
 import (
 	"net"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/keepalive"
 )
 
 // A Config says what to watch for. Nil and the zero value set no time-out and change
@@ -156,18 +159,18 @@ type Config struct {
 // Wrap does not wait for the network. The methods SyscallConn, NetConn and, without a socket,
 // LocalAddr of conn must not block.
 func Wrap(conn net.Conn, cfg *Config) (*Conn, error) {
-	if isNil(conn) {
+	if beneath.IsNil(conn) {
 		return nil, errNilConn
 	}
 	if c, ok := From(conn); ok {
 		if net.Conn(c) == conn && cfg == nil {
 			return c, nil
 		}
-		return nil, opError(opWatch, addressesOf(conn), errWrapped)
+		return nil, beneath.NamedOf(conn).OpError(opWatch, errWrapped)
 	}
-	c, err := newConn(conn, cfg, through, keptOpen)
+	c, err := newConn(conn, cfg, through, keepalive.RestoreOnFailure)
 	if err != nil {
-		return nil, opError(opWatch, addressesOf(conn), err)
+		return nil, beneath.NamedOf(conn).OpError(opWatch, err)
 	}
 	return c, nil
 }

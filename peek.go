@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/beneath"
 )
 
 // A check asks the kernel once how a connection is. A file peek_*.go implements it for
@@ -22,14 +24,16 @@ import (
 //	(*socket) quickCheckAt(fd uintptr) bool
 //		Reports whether nothing has ended, at the cost of a check of a live
 //		connection. After false, checkAt finds out what has happened.
+//	(*socket) countsAt(fd uintptr) bool
+//		Reports whether the kernel counts for this connection.
 //	(*socket) sampleAt(fd uintptr, s *sample) bool
 //		Fills s with what the kernel counts. False: it tells nothing now.
 //
 // and with these constants:
 //
 //	kernelCounts
-//		The kernel tells when something was last received and what is
-//		unacknowledged (TCP_INFO), so the library judges. Elsewhere the kernel's own
+//		The kernel tells of some connections when something was last received and
+//		what is unacknowledged, so the library judges them. Elsewhere the kernel's own
 //		timers keep PeerTimeout, and silence is counted while a Read waits.
 //	streamsMayBeTCP
 //		identify does not tell TCP from other streams.
@@ -98,6 +102,7 @@ type socket struct {
 	family   family
 	mayBlock bool // raw belongs to a connection that is not package net's: its methods may block
 	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
+	counted  bool // the kernel tells what was received and what is outstanding
 	history  history
 	taken    takenErrors
 	limits   limitsCache
@@ -234,13 +239,12 @@ func (s *socket) remember(o observation) observation {
 type sampleCall struct {
 	at   func(fd uintptr)
 	sock *socket
-	ok   bool
 	sample
 }
 
 var sampleCalls = sync.Pool{New: func() any {
 	c := new(sampleCall)
-	c.at = func(fd uintptr) { c.ok = c.sock.sampleAt(fd, &c.sample) }
+	c.at = func(fd uintptr) { c.taken = c.sock.sampleAt(fd, &c.sample) }
 	return c
 }}
 
@@ -248,11 +252,11 @@ var sampleCalls = sync.Pool{New: func() any {
 func (s *socket) sample(out *sample) bool {
 	c := sampleCalls.Get().(*sampleCall)
 	defer sampleCalls.Put(c)
-	c.sock, c.ok, c.sample = s, false, sample{}
-	err := s.raw.Control(c.at)
+	c.sock, c.sample = s, sample{}
+	_ = s.raw.Control(c.at) // after an error, nothing is taken
 	c.sock = nil
 	*out = c.sample
-	return err == nil && c.ok
+	return out.taken
 }
 
 // end returns what an observation means as an end, nil if it is none. Nothing else
@@ -300,12 +304,12 @@ func Check(conn net.Conn) error {
 			return c.Err()
 		}
 	}
-	if isNil(conn) {
+	if beneath.IsNil(conn) {
 		return errNilConn
 	}
-	raw, owner, _ := findRawConn(conn)
+	raw, owner, _ := beneath.RawConn(conn)
 	if raw == nil {
-		return opError(opWatch, addressesOf(conn), errNoSocket)
+		return beneath.NamedOf(conn).OpError(opWatch, errNoSocket)
 	}
 	s := checked.Get().(*socket)
 	defer func() {
@@ -316,7 +320,7 @@ func Check(conn net.Conn) error {
 	}()
 	s.raw = raw
 	if err := s.checkOnce(owner); err != nil {
-		return opError(opWatch, addressesOf(conn), err)
+		return beneath.NamedOf(conn).OpError(opWatch, err)
 	}
 	return nil
 }

@@ -91,3 +91,5 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	}
 	return true
 }
+
+func (*socket) countsAt(uintptr) bool { return false }

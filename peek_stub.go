@@ -17,3 +17,5 @@ func (*socket) checkAt(uintptr, trigger) observation { return observation{} }
 func (*socket) quickCheckAt(uintptr) bool { return false }
 
 func (*socket) sampleAt(uintptr, *sample) bool { return false }
+
+func (*socket) countsAt(uintptr) bool { return false }

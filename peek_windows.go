@@ -92,3 +92,5 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	}
 	return true
 }
+
+func (*socket) countsAt(uintptr) bool { return false }

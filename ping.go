@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
 // Ping asks the peer's host for an answer and waits for it. It returns nil once something
@@ -28,7 +29,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 	if err := c.Err(); err != nil {
 		return err
 	}
-	if !c.counted() || c.sock.family != familyTCP {
+	if !c.counted() || c.sock.family == familyMPTCP {
 		return c.opError("ping", errors.ErrUnsupported)
 	}
 	if err := ctx.Err(); err != nil {
@@ -101,7 +102,7 @@ var errNoEvidence = fmt.Errorf("the kernel shows too little: %w", errors.ErrUnsu
 // peer within a second would not probe before that is over, and one with data outstanding
 // asks by these.
 func (c *Conn) sendProbe(t *timeouts, s *sample) (err error) {
-	if s.info.Silence() < time.Second || s.info.Outstanding() || s.asked.Sub(t.probe.Sent) < pingInterval {
+	if s.info.Silence() < time.Second || s.info.Outstanding() || s.info.State == tcpinfo.NotEstablished || s.asked.Sub(t.probe.Sent) < pingInterval {
 		return nil
 	}
 	c.sock.limitsNow() // before they change: Status tells those that last

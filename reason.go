@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 )
 
@@ -59,7 +60,7 @@ func ReasonOf(err error) Reason {
 
 // ownReason finds a reason of this package in err, along what it wraps.
 func ownReason(err error) Reason {
-	for depth := 0; err != nil && depth < maxDepth; depth++ {
+	for depth := 0; err != nil && depth < beneath.MaxDepth; depth++ {
 		switch e := err.(type) {
 		case *reason:
 			return e.word()

@@ -22,7 +22,7 @@ type rest struct {
 func (r *rest) set(s *sample) {
 	r.received, r.unread = -1, s.readable
 	r.finished = s.info.State == tcpinfo.CloseWait
-	if s.info.Full {
+	if s.info.Full && s.info.Received >= 0 {
 		r.received = received(&s.info)
 	}
 }

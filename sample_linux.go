@@ -20,12 +20,47 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		out.unacked = s.unackedAt(fd, &out.info)
 		return true
 	}
+	if s.family == familyMPTCP && s.counted {
+		return s.sampleSubflows(fd, out)
+	}
 	out.info = tcpinfo.Info{State: tcpinfo.Open}
 	if n, ok := sock.SendQueue(fd); ok {
 		out.queued, out.drained = n, n == 0
 		if s.family != familyStream { // there it is memory rather than bytes
 			out.unacked = n
 		}
+	}
+	return true
+}
+
+// countsAt: MPTCP tells the evidence of its subflows since Linux 5.16.
+func (s *socket) countsAt(fd uintptr) bool {
+	switch s.family {
+	case familyTCP:
+		return true
+	case familyMPTCP:
+		var one [1]tcpinfo.Info
+		n, err := tcpinfo.GetSubflows(fd, one[:])
+		return err == nil && n > 0
+	}
+	return false
+}
+
+// sampleSubflows fills out for an MPTCP connection.
+func (s *socket) sampleSubflows(fd uintptr, out *sample) bool {
+	var subflows [tcpinfo.MaxSubflows]tcpinfo.Info
+	n, err := tcpinfo.GetSubflows(fd, subflows[:])
+	if err != nil {
+		return false
+	}
+	out.unacked, _ = sock.SendQueue(fd)
+	var live bool
+	out.info, live = tcpinfo.Combine(subflows[:n], int64(out.unacked))
+	switch {
+	case !live:
+		out.info.State = tcpinfo.NotEstablished // until another path is found, or the end
+	case s.history.finSeen.Load():
+		out.info.State = tcpinfo.CloseWait
 	}
 	return true
 }

@@ -29,8 +29,8 @@ func (c *Conn) OnSilence(d time.Duration, f func()) (stop func() bool) {
 	c.mu.Lock()
 	if c.end.Load() == nil {
 		t.silences = append(t.silences, s)
-		if shortest := t.reads.shortest.Load(); shortest == 0 || int64(s.after) < shortest {
-			t.reads.shortest.Store(int64(s.after))
+		if shortest := t.shortest.Load(); shortest == 0 || int64(s.after) < shortest {
+			t.shortest.Store(int64(s.after))
 		}
 		c.pin()
 	}

@@ -87,6 +87,7 @@ type Status struct {
 
 // A sample is the evidence that a connection shows besides how it ended.
 type sample struct {
+	taken    bool // the kernel told
 	info     tcpinfo.Info
 	unread   int  // bytes received that the application has not read
 	readable int  // the same, also where the clock must not judge by it
@@ -114,7 +115,7 @@ func (s *sample) status() Status {
 	}
 	if i.Full {
 		st.Silence = i.Silence()
-		st.Received, st.Acked = received(i), max(0, i.Acked)
+		st.Received, st.Acked = max(0, received(i)), max(0, i.Acked)
 	}
 	switch {
 	case verdict.Suspect(i):
@@ -158,8 +159,10 @@ func (c *Conn) Status() Status {
 		return c.snapshot(e)
 	}
 	var s sample
-	sampled := c.sock.raw != nil && c.sock.sample(&s)
-	o := c.observeSample(&s, sampled)
+	if c.sock.raw != nil {
+		c.sock.sample(&s)
+	}
+	o := c.observeSample(&s)
 	if e := c.end.Load(); e != nil {
 		return c.snapshot(e)
 	}
@@ -177,15 +180,18 @@ func (c *Conn) Status() Status {
 			timeout = t.supervisor.Peer
 		}
 		st.DetectWithin = c.sock.limitsNow().DetectWithin(timeout, &s.info)
+		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.info.Outstanding() {
+			st.DetectWithin += time.Minute // net.mptcp.close_timeout
+		}
 	}
 	return st
 }
 
 // observeSample observes what a sample shows, and makes a check where it shows too little.
-func (c *Conn) observeSample(s *sample, sampled bool) observation {
+func (c *Conn) observeSample(s *sample) observation {
 	switch {
-	case !sampled || c.sock.family != familyTCP || !kernelCounts:
-	case s.info.State == tcpinfo.Open:
+	case !s.taken || !c.sock.counted || c.sock.family != familyTCP:
+	case s.info.State == tcpinfo.Open, s.info.State == tcpinfo.NotEstablished:
 		return observation{outcome: connected}
 	case s.info.State == tcpinfo.CloseWait && c.allowHalfClose:
 		return c.sock.remember(observation{outcome: peerFinished})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/readclock"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/verdict"
 	"github.com/go-liveness/liveness/internal/watch"
@@ -28,7 +29,10 @@ const tickSlack = verdict.TickSlack
 // asked for.
 type timeouts struct {
 	writes writeMarks
-	reads  readClock
+	reads  readclock.Clock
+
+	// shortest is the shortest silence that is asked for, in nanoseconds; 0 if none.
+	shortest atomic.Int64
 
 	// deadlines is held while a deadline of the wrapped connection is set, so that none
 	// that the application sets can revive what a verdict has interrupted.
@@ -58,8 +62,9 @@ func (c *Conn) timeoutsOf() *timeouts {
 		return t
 	}
 	now := time.Now()
-	t := &timeouts{reads: readClock{lastActive: now, changed: now}}
-	t.supervisor.Start(now)
+	t := new(timeouts)
+	t.reads.Start(now)
+	t.supervisor.Start(now.Sub(started))
 	c.timeouts.CompareAndSwap(nil, t)
 	return c.timeouts.Load()
 }
@@ -74,13 +79,14 @@ func (c *Conn) configure(cfg *Config) {
 	t.supervisor.Stall = min(cfg.StallTimeout, maxTimeout)
 	t.supervisor.Idle = min(cfg.ReadIdleTimeout, maxTimeout)
 	t.supervisor.WritesUnseen = c.watched
-	t.reads.shortest.Store(int64(t.supervisor.Idle))
+	t.shortest.Store(int64(t.supervisor.Idle))
 }
 
 // counted reports whether the kernel tells what was received and what is outstanding.
-func (c *Conn) counted() bool {
-	return kernelCounts && (c.sock.family == familyTCP || c.sock.family == familyMPTCP && tcpinfo.SubflowsTold())
-}
+func (c *Conn) counted() bool { return c.sock.counted }
+
+// started is the moment from which the supervisors count.
+var started = time.Now()
 
 // beginWrite and endWrite go around whatever may leave data outstanding. Both have the
 // connection checked: a check that finds nothing outstanding lets it sleep, and must
@@ -160,6 +166,9 @@ func (c *Conn) checkTimeouts(at, jumped time.Time) (next time.Time) {
 
 // judge acts on what a sample means, and returns when to check again.
 func (c *Conn) judge(t *timeouts, s *sample, jumped time.Time) (next time.Time) {
+	if s.info.State == tcpinfo.NotEstablished {
+		return s.asked.Add(time.Second) // supervised from when it is
+	}
 	again := func(wait time.Duration) {
 		if wait > 0 {
 			if when := s.asked.Add(max(wait, time.Millisecond)); next.IsZero() || when.Before(next) {
@@ -167,7 +176,7 @@ func (c *Conn) judge(t *timeouts, s *sample, jumped time.Time) (next time.Time) 
 			}
 		}
 	}
-	a := t.supervisor.Ask(s.evidenceFor(c, t), jumped, c.limitsFor(t))
+	a := t.supervisor.Ask(s.evidenceFor(c, t, jumped), c.limitsFor(t))
 	if a.Awake {
 		t.writes.awake.Store(true)
 	}
@@ -198,7 +207,7 @@ func causeOf(a *verdict.Answer) *cause {
 	switch a.Reason {
 	case verdict.Lost:
 		why := &cause{reason: ErrPeerLost, err: errno.TimedOut, silence: a.For}
-		if a.Unacknowledged {
+		if a.NothingAcked {
 			why.absent = "acknowledged"
 		}
 		return why
@@ -223,10 +232,11 @@ func (c *Conn) settleAfterEnd(t *timeouts) (next time.Time) {
 }
 
 // evidenceFor is s for the supervisor of c.
-func (s *sample) evidenceFor(c *Conn, t *timeouts) *verdict.Evidence {
+func (s *sample) evidenceFor(c *Conn, t *timeouts, jumped time.Time) *verdict.Evidence {
 	return &verdict.Evidence{
 		Info: s.info, Counted: c.counted(), Unread: s.unread, NoReader: s.noReader,
-		Writing: t.writes.inProgress.Load() > 0, Asked: s.asked, Answered: s.answered,
+		Writing: t.writes.inProgress.Load() > 0, Asked: s.asked.Sub(started), Answered: s.answered.Sub(started),
+		Jumped: jumped.Sub(started), HasJumped: !jumped.IsZero(),
 	}
 }
 
@@ -238,15 +248,39 @@ func (c *Conn) limitsFor(t *timeouts) *keepalive.Limits {
 	return c.sock.limitsNow()
 }
 
+// startTimeouts is the first check, by a sample that may be taken already.
+func (c *Conn) startTimeouts(t *timeouts, first *sample) (next time.Time) {
+	if !first.taken {
+		return c.checkTimeouts(time.Now(), time.Time{})
+	}
+	t.checking.Lock()
+	defer t.checking.Unlock()
+	if c.end.Load() != nil || !c.complete(t, first) {
+		return next
+	}
+	return c.judge(t, first, time.Time{})
+}
+
 // sample takes the evidence of the clock. It returns false if the connection has ended
 // or shows none.
 func (c *Conn) sample(t *timeouts, s *sample) bool {
 	asked := time.Now()
-	sampled := c.sock.raw != nil && c.sock.sample(s)
+	if c.sock.raw != nil {
+		c.sock.sample(s)
+	}
 	s.asked, s.answered = asked, time.Now()
-	s.heard, s.readable = asked.Add(-s.info.SinceData), s.unread
+	return c.complete(t, s)
+}
+
+// complete adds to s what the kernel did not tell.
+func (c *Conn) complete(t *timeouts, s *sample) bool {
+	s.heard, s.readable = s.asked.Add(-s.info.SinceData), s.unread
 	if c.counted() {
-		return sampled && s.info.State.Alive()
+		switch s.info.State {
+		case tcpinfo.NotEstablished, tcpinfo.Open, tcpinfo.CloseWait:
+			return s.taken
+		}
+		return false
 	}
 	state := tcpinfo.Open
 	switch o := c.checker.check(trigger{}); o.outcome {
@@ -258,13 +292,13 @@ func (c *Conn) sample(t *timeouts, s *sample) bool {
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// Reads tell what was received. A process that is stopped from here on adds no silence.
-	s.info.SinceData, s.heard, s.noReader = t.reads.silence(c, asked)
+	s.info.SinceData, s.heard, s.noReader = t.reads.Silence(&c.readers, s.asked)
 	if s.unread > 0 {
-		s.info.SinceData, s.heard = 0, asked // the Read that waits is about to return, however late it runs
+		s.info.SinceData, s.heard = 0, s.asked // the Read that waits is about to return, however late it runs
 	}
 	// A Write that waits while the socket's send queue stays as it is tells that the peer
 	// takes nothing. If the queue is empty, it is the Write that is late.
-	if sampled && t.writes.inProgress.Load() > 0 && !s.drained {
+	if s.taken && t.writes.inProgress.Load() > 0 && !s.drained {
 		s.info.Unsent, s.info.PeerWindow = 1, 0
 		s.info.Acked = t.writes.finished.Load()<<32 - int64(s.queued)
 	}

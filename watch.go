@@ -1,6 +1,11 @@
 package liveness
 
-import "net"
+import (
+	"net"
+
+	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/keepalive"
+)
 
 // Watch observes conn, which the application goes on using itself. It is for code that
 // needs the concrete connection, such as a *[net.TCPConn]: gRPC, NATS, etcd, Traefik,
@@ -19,15 +24,15 @@ import "net"
 //
 // Watch fails as Wrap does. It does not block, and may be called while others use conn.
 func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
-	if isNil(conn) {
+	if beneath.IsNil(conn) {
 		return nil, errNilConn
 	}
 	if _, ok := From(conn); ok {
-		return nil, opError(opWatch, addressesOf(conn), errWrapped)
+		return nil, beneath.NamedOf(conn).OpError(opWatch, errWrapped)
 	}
-	c, err := newConn(conn, cfg, beside, keptOpen)
+	c, err := newConn(conn, cfg, beside, keepalive.RestoreOnFailure)
 	if err != nil {
-		return nil, opError(opWatch, addressesOf(conn), err)
+		return nil, beneath.NamedOf(conn).OpError(opWatch, err)
 	}
 	return c, nil
 }

@@ -48,6 +48,7 @@ type event struct {
 	fd   uintptr
 	mark uintptr // of the watch it was made for
 	eof  bool    // EV_EOF: a FIN, an end, or our own CloseRead
+	err  bool    // so_error is set, which filt_soread hands on in fflags with EV_EOF
 }
 
 // fetched is how many events one wait fetches at most.
@@ -75,7 +76,7 @@ type kqueuePoller struct {
 
 	// Only the goroutine in Wait touches these.
 	events [fetched]event
-	ids    [fetched]uint64
+	told   [fetched]Event
 }
 
 func newKqueuePoller(q queue) *kqueuePoller {
@@ -144,7 +145,7 @@ func (p *kqueuePoller) retire(fd uintptr) {
 }
 
 // Wait implements the contract of the package.
-func (p *kqueuePoller) Wait() ([]uint64, error) {
+func (p *kqueuePoller) Wait() ([]Event, error) {
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -167,26 +168,29 @@ func (p *kqueuePoller) Wait() ([]uint64, error) {
 			p.queue.close()
 			err = os.ErrClosed
 		case err == nil:
-			n = p.names(n)
+			n = p.name(n)
 		}
 		p.mu.Unlock()
 		if err != nil {
 			return nil, err
 		}
 		if n > 0 {
-			return p.ids[:n], nil
+			return p.told[:n], nil
 		}
 	}
 }
 
-// names puts the names of the first n events into ids, and returns how many have
-// one. Without EV_EOF an event is none: macOS tells when the receive buffer is full,
+// name puts the first n events into told under the names of their sockets, and returns
+// how many have one. Without EV_EOF an event is none: macOS tells when the receive buffer is full,
 // because it takes NOTE_LOWAT for no more than that (filt_soread_common), and all of
 // them tell an error that has not ended the connection.
-func (p *kqueuePoller) names(n int) (known int) {
+func (p *kqueuePoller) name(n int) (known int) {
 	for _, e := range p.events[:n] {
 		if w := p.watches[e.fd]; e.eof && w != nil && w.mark == e.mark {
-			p.ids[known] = w.id
+			p.told[known] = Event{w.id, FIN}
+			if e.err {
+				p.told[known].What = FIN | Hangup | Failed
+			}
 			known++
 		}
 	}

@@ -19,12 +19,12 @@
 //		and not with a name that Replace has replaced. A socket that is not
 //		watched is no error. The kernel forgets a socket by itself when its last
 //		descriptor is closed.
-//	(*Poller) Wait() ([]uint64, error)
-//		Blocks until something happened and returns the names it happened to,
-//		in memory that the next Wait uses again. A name is a hint: it may come late, twice, or for a socket
-//		that is fine. Each FIN, and each RST or time-out, that arrives after Add
-//		is reported at least once, behind unread data too; data alone is not
-//		reported. Only one goroutine may be in Wait. It returns
+//	(*Poller) Wait() ([]Event, error)
+//		Blocks until something happened and returns what, in memory that the next
+//		Wait uses again. An event is only a trigger for a check: it may come late,
+//		twice, or for a socket that is fine. Each FIN, and each RST or time-out,
+//		that arrives after Add is reported at least once, behind unread data too;
+//		data alone is not reported. Only one goroutine may be in Wait. It returns
 //		os.ErrClosed after Close.
 //	(*Poller) Close() error
 //		Ends all watches and wakes Wait.
@@ -39,3 +39,19 @@ import "errors"
 // ErrSilent is what New returns where the kernel, or what poses as one, takes a watch
 // and then says nothing.
 var ErrSilent = errors.New("the system does not tell what happens to sockets")
+
+// An Event is what happened to a socket that is watched.
+type Event struct {
+	ID   uint64 // its name
+	What Kind   // never 0
+}
+
+// A Kind is a set of flags.
+type Kind uint8
+
+const (
+	FIN      Kind = 1 << iota // the peer will send no more
+	Hangup                    // the connection is over in both directions
+	Failed                    // the socket has an error
+	Periodic                  // nothing is known; it is time for a check
+)

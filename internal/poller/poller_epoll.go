@@ -29,7 +29,7 @@ type Poller struct {
 
 	// Only the goroutine in Wait touches these.
 	events [batch]unix.EpollEvent
-	ids    [batch]uint64
+	told   [batch]Event
 	n      int                // how many of events are filled
 	err    error              // of the last epoll_wait
 	fetch  func(uintptr) bool // p.fetchEvents, bound once
@@ -76,7 +76,7 @@ func (p *Poller) control(op int, fd uintptr, id uint64) error {
 }
 
 // Wait implements the contract of the package.
-func (p *Poller) Wait() ([]uint64, error) {
+func (p *Poller) Wait() ([]Event, error) {
 	for {
 		p.n, p.err = 0, nil
 		if p.raw.Read(p.fetch) != nil {
@@ -91,14 +91,27 @@ func (p *Poller) Wait() ([]uint64, error) {
 			// it is a time stamp or a zero-copy completion in the error queue, or an
 			// ICMP error on a socket that asked for them.
 			if e.Events&(unix.EPOLLHUP|unix.EPOLLRDHUP) != 0 {
-				p.ids[n] = uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
+				p.told[n] = Event{uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32, kindOf(e.Events)}
 				n++
 			}
 		}
 		if n > 0 {
-			return p.ids[:n], nil
+			return p.told[:n], nil
 		}
 	}
+}
+
+func kindOf(events uint32) (k Kind) {
+	if events&unix.EPOLLRDHUP != 0 {
+		k |= FIN
+	}
+	if events&unix.EPOLLHUP != 0 {
+		k |= Hangup
+	}
+	if events&unix.EPOLLERR != 0 {
+		k |= Failed
+	}
+	return k
 }
 
 // fetchEvents returns false when there is nothing to fetch, which parks the

@@ -124,7 +124,7 @@ func (q *kqueue) wait(events []event) (int, error) {
 			if uintptr(e.Ident) == q.pipe {
 				q.woken.Read(make([]byte, 1)) // of a nudge, or the end of file, which stays
 			}
-			events[i] = event{uintptr(e.Ident), markIn(e), e.Flags&unix.EV_EOF != 0}
+			events[i] = event{uintptr(e.Ident), markIn(e), e.Flags&unix.EV_EOF != 0, e.Fflags != 0}
 		}
 		return n, nil
 	}

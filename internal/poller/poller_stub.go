@@ -26,7 +26,7 @@ func (*Poller) Replace(uintptr, uint64) error { return errUnsupported }
 func (*Poller) Remove(uintptr, uint64) {}
 
 // Wait returns the error of New.
-func (*Poller) Wait() ([]uint64, error) { return nil, errUnsupported }
+func (*Poller) Wait() ([]Event, error) { return nil, errUnsupported }
 
 // Close does nothing.
 func (*Poller) Close() error { return nil }

@@ -35,7 +35,7 @@ type Poller struct {
 	devices  []*device
 	roomy    []*device // those with room
 
-	names [batch]uint64 // only the goroutine in Wait touches it
+	told [batch]Event // only the goroutine in Wait touches it
 }
 
 // A watch is a socket and its name. It has at most one request under way.
@@ -182,7 +182,7 @@ func (p *Poller) drop(w *watch) {
 }
 
 // Wait implements the contract of the package.
-func (p *Poller) Wait() ([]uint64, error) {
+func (p *Poller) Wait() ([]Event, error) {
 	if !p.enter() {
 		return nil, os.ErrClosed
 	}
@@ -200,13 +200,13 @@ func (p *Poller) Wait() ([]uint64, error) {
 				p.leave()
 				return nil, err
 			}
-			if id, ok := p.answer(poll); ok {
-				p.names[n] = id
+			if e := p.answer(poll); e.What != 0 {
+				p.told[n] = e
 				n++
 			}
 		}
 		if n > 0 && p.leave() {
-			return p.names[:n], nil
+			return p.told[:n], nil
 		}
 	}
 }
@@ -246,25 +246,25 @@ func (p *Poller) next(timeout uint32) (*afd.Poll, error) {
 	}
 }
 
-// answer takes the answer to a request, and asks on. It returns the name to report,
-// if there is one.
-func (p *Poller) answer(poll *afd.Poll) (id uint64, ok bool) {
+// answer takes the answer to a request, and asks on. It returns the event to report, or
+// none.
+func (p *Poller) answer(poll *afd.Poll) (none Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.requests[poll]
 	if r == nil {
-		return 0, false
+		return none
 	}
 	p.release(r)
 	w := r.watch
 	if w == nil {
-		return 0, false
+		return none
 	}
 	w.asked = nil
 	events, err := poll.Events()
 	if events&afd.LocalClose != 0 {
 		p.drop(w)
-		return 0, false
+		return none
 	}
 	w.seen |= events
 	// We have cancelled nothing. What the driver gave up for reasons of its own it is
@@ -274,7 +274,20 @@ func (p *Poller) answer(poll *afd.Poll) (id uint64, ok bool) {
 	if !again || p.ask(w) != nil {
 		p.drop(w)
 	}
-	return w.id, err != nil || events != 0
+	return Event{w.id, kindOf(events, err)}
+}
+
+func kindOf(events uint32, err error) (k Kind) {
+	if events&afd.Disconnect != 0 {
+		k |= FIN
+	}
+	if events&(afd.Abort|afd.ConnectFail) != 0 {
+		k |= Hangup
+	}
+	if err != nil || events&afd.ConnectFail != 0 {
+		k |= Failed
+	}
+	return k
 }
 
 // Close ends all watches and wakes Wait. The memory for the answers is kept until

@@ -26,7 +26,7 @@ type Sweep struct {
 
 	changed chan struct{} // holds a value when there is a first name, or after Close
 
-	ids []uint64 // only the goroutine in Wait touches it
+	told []Event // only the goroutine in Wait touches it
 }
 
 // NewSweep makes a Sweep; it takes nothing of the system.
@@ -70,7 +70,7 @@ func (s *Sweep) Remove(fd uintptr, id uint64) {
 }
 
 // Wait returns all names, a Period after it was called or after the first was added.
-func (s *Sweep) Wait() ([]uint64, error) {
+func (s *Sweep) Wait() ([]Event, error) {
 	var timer *time.Timer
 	var due <-chan time.Time
 	for {
@@ -94,22 +94,22 @@ func (s *Sweep) Wait() ([]uint64, error) {
 		select {
 		case <-s.changed:
 		case <-due:
-			if ids := s.all(); len(ids) > 0 {
-				return ids, nil
+			if told := s.all(); len(told) > 0 {
+				return told, nil
 			}
 			due = nil
 		}
 	}
 }
 
-func (s *Sweep) all() []uint64 {
+func (s *Sweep) all() []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ids = s.ids[:0]
+	s.told = s.told[:0]
 	for _, id := range s.names {
-		s.ids = append(s.ids, id)
+		s.told = append(s.told, Event{id, Periodic})
 	}
-	return s.ids
+	return s.told
 }
 
 // Close wakes Wait.

@@ -10,6 +10,7 @@ import (
 // The BSDs number the states as 4.4BSD did (tcp_fsm.h).
 var bsdStates = [...]State{
 	0: Closed,
+	1: NotEstablished, 2: NotEstablished, // LISTEN, SYN_SENT
 	3: Open, 4: Open, 6: Open, 9: Open, // SYN_RECEIVED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2
 	5: CloseWait,
 	7: Finishing, 8: Finishing, 10: Finishing, // CLOSING, LAST_ACK, TIME_WAIT

@@ -21,6 +21,9 @@ type State uint8
 const (
 	// Unknown is a state that the system did not tell.
 	Unknown State = iota
+	// NotEstablished is LISTEN or SYN-SENT: no connection yet. A TCP Fast Open dialer
+	// returns a socket in SYN-SENT.
+	NotEstablished
 	// Open has seen no FIN of the peer: SYN-RECEIVED, ESTABLISHED, FIN-WAIT-1 and
 	// FIN-WAIT-2.
 	Open
@@ -44,18 +47,25 @@ type Info struct {
 	RTT       time.Duration // smoothed round-trip time
 	RTO       time.Duration // retransmission time-out now in force, back-off included
 
-	Retransmits int // retransmission time-outs in a row without progress
-	Probes      int // keep-alive and window probes in a row without an answer
-	Backoff     int // how often the retransmission or window-probe timer doubled
+	Recovering  bool // the kernel repairs a loss, or has not seen the end of that yet
+	Retransmits int  // retransmission time-outs in a row without progress
+	Probes      int  // keep-alive and window probes in a row without an answer
+	Backoff     int  // how often the retransmission or window-probe timer doubled
 
 	InFlight int   // segments sent and not acknowledged
+	Sacked   int   // of these, segments that the peer has all the same
 	Unsent   int64 // bytes written that were not sent yet
 	Sent     int64 // bytes sent since the connection began, each counted once; -1 where it is not told
-	Received int64
-	Acked    int64 // bytes acknowledged since the connection began, a SYN or FIN of ours counted as one
+	Acked    int64 // bytes acknowledged since the connection began, a local SYN or FIN counted as one
+	Received int64 // bytes received in order since the connection began; -1 where it is not told
+
+	// Delivered counts the segments that arrived at the peer, by an acknowledgement or a
+	// SACK. It wraps around.
+	Delivered uint32
 
 	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
-	OurWindow  int64 // bytes that we let the peer send; -1 where it is not told
+	OurWindow  int64 // bytes that the peer may send; -1 where it is not told
+	MSS        int64 // size of the segments that are sent, at most
 	PeerMSS    int64 // size of the segments that the peer sends, as estimated
 }
 
@@ -66,14 +76,22 @@ func (i *Info) Outstanding() bool { return i.InFlight > 0 || i.Unsent > 0 }
 // none.
 func (i *Info) Solicitations() int { return i.Retransmits + i.Probes }
 
-// RetransmitTime is how long, at the least, the first retransmission was before the
-// last. Each came half as long, or less, after the one before as the next one will
-// (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
-func (i *Info) RetransmitTime() (d time.Duration) {
-	for n := range i.Retransmits - 1 {
-		d += i.RTO >> (n + 1)
+// RetransmitTime returns how long, at the least, the last retransmission came after
+// the retransmission timer was armed first, which is no earlier than the last progress.
+// Each time-out was half as long, or more, as the next one will be
+// (tcp_retransmit_timer in net/ipv4/tcp_timer.c). Once they have reached their limit,
+// that is far too little; rto, the time-out before the first, tells more. It may be 0.
+func (i *Info) RetransmitTime(rto, limit time.Duration) (d time.Duration) {
+	n := min(i.Retransmits, i.Backoff, 64)
+	for k := range n {
+		d += i.RTO >> (k + 1)
 	}
-	return d
+	var known time.Duration
+	for range n {
+		known += min(rto, limit)
+		rto = min(2*rto, limit)
+	}
+	return max(d, known)
 }
 
 // Silence is the time since anything was heard from the peer's host.
@@ -83,7 +101,3 @@ func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }
 // Linux retransmits them then instead of probing the window, and counts neither
 // (tcp_retransmit_timer in net/ipv4/tcp_timer.c).
 func (i *Info) Retransmitting() bool { return i.InFlight > 0 && i.PeerWindow == 0 }
-
-func (s State) Alive() bool { return s == Open || s == CloseWait }
-func Told() bool            { return true }
-func SubflowsTold() bool    { return false }

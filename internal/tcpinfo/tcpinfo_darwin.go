@@ -15,7 +15,7 @@ func Get(fd uintptr, info *Info) error {
 	if err != nil {
 		return err
 	}
-	*info = Info{State: bsdState(raw.State), Sent: -1, PeerWindow: -1, OurWindow: -1}
+	*info = Info{State: bsdState(raw.State), Sent: -1, Received: -1, PeerWindow: -1, OurWindow: -1}
 	info.RTT = time.Duration(raw.Srtt) * time.Millisecond
 	return nil
 }

@@ -32,7 +32,7 @@ func Get(fd uintptr, info *Info) error {
 	if errno != 0 {
 		return errno
 	}
-	*info = Info{State: bsdState(raw.state), Sent: -1, PeerWindow: -1, OurWindow: -1}
+	*info = Info{State: bsdState(raw.state), Sent: -1, Received: -1, PeerWindow: -1, OurWindow: -1}
 	if size < uint32(unsafe.Sizeof(raw)) {
 		return ErrShort
 	}

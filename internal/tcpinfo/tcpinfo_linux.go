@@ -14,6 +14,7 @@ var states = [...]State{
 	8: CloseWait,
 	6: Finishing, 9: Finishing, 11: Finishing, // TIME_WAIT, LAST_ACK, CLOSING
 	7: Closed,
+	2: NotEstablished, 10: NotEstablished, // SYN_SENT, LISTEN
 	// A request socket that was accepted before its handshake was complete.
 	12: Open,
 }
@@ -64,13 +65,53 @@ func Get(fd uintptr, info *Info) error {
 	if err != nil {
 		return err
 	}
-	return fill(info, &raw, n)
+	err = fill(info, &raw, n)
+	if info.Full && info.OurWindow < 0 {
+		// Linux before 6.2.
+		if used, limit, err := memory(fd); err == nil {
+			info.OurWindow = estimatedWindow(used, limit, info.PeerMSS)
+		}
+	}
+	return err
+}
+
+// memory returns how much memory the receive queue of fd takes, and how much it may
+// take (sk_get_meminfo in net/core/sock.c, since Linux 4.12).
+func memory(fd uintptr) (used, limit int64, err error) {
+	var info [9]uint32 // SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_RCVBUF, ...
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, 0, errno
+	}
+	return memoryIn(&info, size)
+}
+
+func memoryIn(info *[9]uint32, size uint32) (used, limit int64, err error) {
+	if size < 8 || int32(info[1]) <= 0 {
+		return 0, 0, ErrShort
+	}
+	return int64(info[0]), int64(info[1]), nil
+}
+
+// estimatedWindow returns the window that the kernel announces of a receive queue that
+// takes used of limit bytes of memory: none while less than a sixteenth of the limit
+// is free, or, in its second half, less than a segment (__tcp_select_window in
+// net/ipv4/tcp_output.c). By default it takes half of the memory for overhead
+// (tcp_adv_win_scale).
+func estimatedWindow(used, limit, mss int64) int64 {
+	free := max(0, limit-used) / 2
+	if full := limit / 2; free < full/2 && (free < full/16 || free < min(mss, full)) {
+		return 0
+	}
+	return free
 }
 
 // fill takes over into info what the first n bytes of raw tell.
 func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 	head := (*[4]uint8)(unsafe.Pointer(raw))
-	*info = Info{State: headState(head[:], n), Sent: -1, PeerWindow: -1, OurWindow: -1}
+	*info = Info{State: headState(head[:], n), Sent: -1, Received: -1, PeerWindow: -1, OurWindow: -1}
 	if info.State == Unknown {
 		return ErrShort
 	}
@@ -86,14 +127,22 @@ func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 	info.SinceSent = time.Duration(raw.Last_data_sent) * time.Millisecond
 	info.RTT = time.Duration(raw.Rtt) * time.Microsecond
 	info.RTO = time.Duration(raw.Rto) * time.Microsecond
+	info.Recovering = raw.Ca_state != 0 || raw.Retrans != 0 // TCP_CA_Open
 	info.Retransmits = int(raw.Retransmits)
 	info.Probes = int(raw.Probes)
 	info.Backoff = int(raw.Backoff)
 	info.InFlight = int(raw.Unacked)
+	info.Sacked = int(raw.Sacked)
+	info.MSS = int64(raw.Snd_mss)
 	info.PeerMSS = int64(raw.Rcv_mss)
-	if n >= uint32(unsafe.Offsetof(raw.Segs_out)) {
+	if n >= uint32(unsafe.Offsetof(raw.Bytes_received)) {
 		info.Acked = int64(raw.Bytes_acked)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Segs_out)) {
 		info.Received = int64(raw.Bytes_received)
+	}
+	if n >= uint32(unsafe.Offsetof(raw.Delivered_ce)) {
+		info.Delivered = raw.Delivered
 	}
 	if n >= uint32(unsafe.Offsetof(raw.Min_rtt)) {
 		info.Unsent = int64(raw.Notsent_bytes)

@@ -8,6 +8,6 @@ const option = unix.TCP_INFO
 // own, which OpenBSD lets libc alone make.
 func Get(fd uintptr, info *Info) error {
 	s, err := GetState(fd)
-	*info = Info{State: s, Sent: -1, PeerWindow: -1, OurWindow: -1}
+	*info = Info{State: s, Sent: -1, Received: -1, PeerWindow: -1, OurWindow: -1}
 	return err
 }

@@ -39,6 +39,7 @@ type tcpInfoV0 struct {
 // Windows numbers the states in its own order (TCPSTATE of mstcpip.h).
 var states = [...]State{
 	0: Closed,
+	1: NotEstablished, 2: NotEstablished, // LISTEN, SYN_SENT
 	3: Open, 4: Open, 5: Open, 6: Open, // SYN_RCVD, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2
 	7: CloseWait,
 	8: Finishing, 9: Finishing, 10: Finishing, // CLOSING, LAST_ACK, TIME_WAIT
@@ -78,6 +79,7 @@ func (raw *tcpInfoV0) fill(info *Info) {
 		InFlight:   int((raw.BytesInFlight + max(raw.Mss, 1) - 1) / max(raw.Mss, 1)),
 		Sent:       int64(raw.BytesOut),
 		Acked:      int64(raw.BytesOut) - int64(raw.BytesInFlight),
+		Received:   int64(raw.BytesIn),
 		PeerWindow: int64(raw.SndWnd),
 		OurWindow:  int64(raw.RcvWnd),
 		PeerMSS:    int64(raw.Mss),

@@ -1,23 +1,25 @@
 package watch
 
-// A State is what a Hub is doing.
-type State struct {
-	Poller  any // nil while stopped
-	Clients int
-	Sweeps  bool   // the system does not tell of endings
-	LastID  uint64 // of the last client
+// A HubState is what the hub of the process does.
+type HubState struct {
+	Poller  any    // nil while the hub is stopped
+	Clients int    // those in bubbles included
+	Loops   int    // goroutines that wait for events; one may be about to end
+	Due     bool   // a timer of the clock is armed
+	Sweeps  bool   // the system's poller does not work
+	LastID  uint64 // of the last client; 0 if there was none
 }
 
-// State returns what h is doing.
-func (h *Hub) State() State {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := State{Clients: len(h.tokens), Sweeps: h.sweeps, LastID: h.lastID}
-	if h.poller != nil {
-		s.Poller = h.poller
+// State returns what the hub of the process does.
+func State() HubState {
+	process.clock.mu.Lock()
+	due := process.clock.armed != 0
+	process.clock.mu.Unlock()
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	s := HubState{Clients: process.tokens.count, Loops: process.loops, Due: due, Sweeps: process.sweeps, LastID: process.lastID}
+	if process.loop != nil {
+		s.Poller = process.loop.poller
 	}
 	return s
 }
-
-// Stop ends the hub, unless it has clients.
-func (h *Hub) Stop() { h.stop() }

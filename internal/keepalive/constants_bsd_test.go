@@ -1,0 +1,13 @@
+//go:build aix || dragonfly || freebsd || netbsd
+
+package keepalive
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestNumbersAreThoseOfXSys(t *testing.T) {
+	sameNumbers(t, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT, 0)
+}

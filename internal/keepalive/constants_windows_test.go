@@ -1,0 +1,37 @@
+package keepalive
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+func TestNumbersAreThoseOfXSys(t *testing.T) {
+	sameNumbers(t, windows.TCP_KEEPIDLE, windows.TCP_KEEPINTVL, windows.TCP_KEEPCNT, windows.TCP_MAXRT)
+	if windowsBefore1709.dataLimit != own.dataLimit {
+		t.Error(windowsBefore1709.dataLimit)
+	}
+}
+
+// The call that stands for the options before version 1709 works on every Windows.
+func TestKeepAliveVals(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, _ := conn.(*net.TCPConn).SyscallConn()
+	_ = raw.Control(func(fd uintptr) {
+		tuning, err := windowsBefore1709.tune(access(fd), &Want{PeerTimeout: time.Minute})
+		if on, _ := getOption(fd, switchOn); err != nil || on == 0 || tuning.Limits.Count != 10 {
+			t.Errorf("%v, %d, %+v", err, on, tuning.Limits)
+		}
+	})
+}

@@ -1,0 +1,16 @@
+//go:build !unix && !windows
+
+package keepalive
+
+import "errors"
+
+func getOption(uintptr, int) (int, error) { return 0, errMissing }
+
+func setOption(uintptr, option) error { return errMissing }
+
+func isMissing(err error) bool { return errors.Is(err, errMissing) }
+
+// isTCP lets the plan fail, which says what is missing.
+func isTCP(uintptr) bool { return true }
+
+func ownSocketHas(int) (has, known bool) { return false, true }

@@ -1,0 +1,50 @@
+//go:build unix
+
+package keepalive
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+func getOption(fd uintptr, name int) (int, error) {
+	level, name := numbers(name)
+	return unix.GetsockoptInt(int(fd), level, name)
+}
+
+func setOption(fd uintptr, o option) error {
+	level, name := numbers(o.name)
+	return unix.SetsockoptInt(int(fd), level, name, o.value)
+}
+
+func numbers(name int) (level, number int) {
+	if name == switchOn {
+		return unix.SOL_SOCKET, unix.SO_KEEPALIVE
+	}
+	return unix.IPPROTO_TCP, name
+}
+
+// isMissing reports whether err says that the socket has no such option. MPTCP says
+// EOPNOTSUPP.
+func isMissing(err error) bool {
+	return errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, errMissing)
+}
+
+// isTCP does not ask: the caller knows the family.
+func isTCP(uintptr) bool { return true }
+
+// ownSocketHas asks a new TCP socket for an option. A process without descriptors to
+// spare, for example, cannot ask; that says nothing of the option.
+func ownSocketHas(name int) (has, known bool) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == unix.EAFNOSUPPORT {
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+	}
+	if err != nil {
+		return false, false
+	}
+	defer unix.Close(fd)
+	_, err = getOption(uintptr(fd), name)
+	return err == nil, err == nil || isMissing(err)
+}

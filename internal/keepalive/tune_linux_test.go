@@ -1,0 +1,266 @@
+package keepalive
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// socketPair returns the descriptor of a TCP connection on loopback, whose peer's kernel
+// answers. Nothing else uses it.
+func socketPair(t testing.TB) uintptr {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	conn, err := (&net.Dialer{KeepAlive: -1}).Dial("tcp4", l.Addr().String())
+	require.NoError(t, err)
+	peer, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close(); peer.Close() })
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	var fd uintptr
+	require.NoError(t, raw.Control(func(f uintptr) { fd = f })) // conn lives until the cleanup
+	return fd
+}
+
+// allOptions reads what this package may change.
+func allOptions(t *testing.T, fd uintptr) (values map[int]int) {
+	t.Helper()
+	values = map[int]int{}
+	for _, name := range []int{switchOn, own.idle, own.interval, own.count, own.userTimeout, own.maxRTO} {
+		value, err := getOption(fd, name)
+		if name != own.maxRTO {
+			require.NoError(t, err)
+		}
+		values[name] = value
+	}
+	return values
+}
+
+func TestTuneSetsAndUndoRestores(t *testing.T) {
+	for _, w := range []Want{
+		{PeerTimeout: time.Minute},
+		{PeerTimeout: time.Minute, Unanswered: 2},
+		{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: 3 * time.Second, Count: -1}},
+	} {
+		fd := socketPair(t)
+		before := allOptions(t, fd)
+		tuning, err := Tune(fd, &w)
+		require.NoError(t, err)
+		after := *Read(fd)
+		if tuning.Later != nil {
+			assert.Equal(t, after.Count, tuning.Limits.Count+w.Unanswered)
+			tuning.Later.Do(fd)
+			after = *Read(fd)
+		}
+		if after.MaxRTO < MaxRTO {
+			t.Skipf("tcp_rto_max_ms is %v here", after.MaxRTO)
+		}
+		assert.Equal(t, after, tuning.Limits, "what Tune says is what the socket has")
+		assert.True(t, after.On)
+		tuning.Undo(fd)
+		assert.Equal(t, before, allOptions(t, fd))
+	}
+}
+
+func TestTuneWithCloseOnFailureRemembersNothing(t *testing.T) {
+	fd := socketPair(t)
+	tuning, err := Tune(fd, &Want{PeerTimeout: time.Minute, OnFailure: CloseOnFailure})
+	require.NoError(t, err)
+	after := allOptions(t, fd)
+	tuning.Undo(fd)
+	assert.Equal(t, after, allOptions(t, fd))
+	assert.Equal(t, 28, after[own.idle])
+}
+
+func TestTuneFailsWithTheErrno(t *testing.T) {
+	for _, onFailure := range []Failure{RestoreOnFailure, CloseOnFailure} {
+		_, err := Tune(1<<20, &Want{PeerTimeout: time.Minute, OnFailure: onFailure})
+		assert.ErrorIs(t, err, unix.EBADF)
+		assert.ErrorContains(t, err, "Config.PeerTimeout: setsockopt: bad file descriptor")
+	}
+	fd := socketPair(t)
+	before := allOptions(t, fd)
+	_, err := Tune(fd, &Want{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 40000 * time.Second, Interval: time.Second, Count: 3}})
+	assert.ErrorIs(t, err, unix.EINVAL)
+	assert.Equal(t, before, allOptions(t, fd))
+}
+
+func TestTuneOfMPTCPLeavesOutWhatIsMissing(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+	if err != nil {
+		t.Skipf("no MPTCP here: %v", err)
+	}
+	defer unix.Close(fd)
+	_, err = Tune(uintptr(fd), &Want{PeerTimeout: time.Minute, MPTCP: true})
+	assert.NoError(t, err)
+	on, _ := getOption(uintptr(fd), switchOn)
+	assert.Equal(t, 1, on)
+}
+
+func TestPatienceExtendsAndRestores(t *testing.T) {
+	fd := socketPair(t)
+	before := allOptions(t, fd)
+	var p Patience
+	p.Extend(fd, DefaultPatience, 2*time.Second)
+	require.True(t, p.InForce())
+	l := p.Limits(fd)
+	assert.Zero(t, l.UserTimeout)
+	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
+	if hasMaxRTO.ask(own.maxRTO) {
+		assert.Equal(t, 2*time.Second, l.MaxRTO)
+	} else {
+		assert.Equal(t, MaxRTO, l.MaxRTO)
+	}
+
+	p.Extend(1<<20, DefaultPatience, 2*time.Second) // in force, so no system call fails
+	require.True(t, p.InForce())
+	p.Extend(fd, 2*DefaultPatience, 2*time.Second)
+	assert.Equal(t, 2*DefaultPatience, Read(fd).UserTimeout)
+
+	p.Restore(fd)
+	assert.Equal(t, before, allOptions(t, fd))
+	assert.Zero(t, p)
+	p.Extend(fd, DefaultPatience, 0)
+	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
+	assert.Equal(t, before[own.maxRTO], allOptions(t, fd)[own.maxRTO])
+}
+
+func TestPatienceLeavesTheApplicationsOwn(t *testing.T) {
+	fd := socketPair(t)
+	set := func(name, value int) { require.NoError(t, setOption(fd, option{name, value, 0})) }
+	hasMaxRTO := hasMaxRTO.ask(own.maxRTO)
+	set(own.userTimeout, 7000)
+	if hasMaxRTO {
+		set(own.maxRTO, 1500)
+	}
+	before := allOptions(t, fd)
+	var p Patience
+	p.Extend(fd, DefaultPatience, 2*time.Second)
+	p.Extend(fd, 2*DefaultPatience, 2*time.Second)
+	assert.Equal(t, before, allOptions(t, fd))
+	assert.Equal(t, 7*time.Second, p.Limits(fd).UserTimeout)
+	p.Restore(fd)
+	assert.Equal(t, before, allOptions(t, fd))
+
+	// Set while the patience is in force.
+	set(own.userTimeout, 0)
+	p.Extend(fd, DefaultPatience, time.Second)
+	set(own.userTimeout, 8000)
+	p.Extend(fd, 2*DefaultPatience, time.Second)
+	p.Restore(fd)
+	assert.Equal(t, 8*time.Second, Read(fd).UserTimeout)
+	if hasMaxRTO {
+		assert.Equal(t, 1500*time.Millisecond, Read(fd).MaxRTO)
+	}
+}
+
+// That the process is out of descriptors says nothing of the kernel.
+func TestSupportIsNotConcludedFromEMFILE(t *testing.T) {
+	var s, undisturbed support
+	has := undisturbed.ask(own.userTimeout)
+	require.True(t, has)
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = 1
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: low.Cur, Max: low.Max}))
+	refused := s.ask(own.userTimeout)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Cur, Max: limit.Max}))
+	assert.False(t, refused)
+	assert.True(t, s.ask(own.userTimeout))
+
+	assert.False(t, new(support).ask(9999)) // no such option
+	closed := support{}
+	closed.told.Store(toldNo)
+	assert.False(t, closed.ask(own.userTimeout)) // once told, no socket is asked
+}
+
+func TestProbeAsksAndRestores(t *testing.T) {
+	for _, on := range []int{0, 1} {
+		fd := socketPair(t)
+		require.NoError(t, setOption(fd, option{switchOn, on, 0}))
+		require.NoError(t, setOption(fd, option{own.userTimeout, 5000 * on, 0}))
+		before := allOptions(t, fd)
+		silence := func() time.Duration {
+			var info tcpinfo.Info
+			require.NoError(t, tcpinfo.Get(fd, &info))
+			return info.Silence()
+		}
+		require.Eventually(t, func() bool { return silence() >= 1100*time.Millisecond }, time.Minute, 20*time.Millisecond)
+		var p Probe
+		require.NoError(t, p.Send(fd, silence(), 0))
+		assert.True(t, p.Armed)
+		require.Eventually(t, func() bool { return silence() < time.Since(p.Sent)+Interval/2 }, time.Minute, 5*time.Millisecond)
+		p.Disarm(fd, silence())
+		assert.False(t, p.Armed)
+		p.Restore(fd)
+		assert.Equal(t, before, allOptions(t, fd))
+	}
+}
+
+// Each unanswered probe moves the end of the connection on, however the application has it.
+func TestProbeOutlastsWhatIsUnanswered(t *testing.T) {
+	for _, o := range []Limits{
+		{On: true, Idle: 28 * time.Second, Interval: 2 * time.Second, Count: 16},
+		{On: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3, UserTimeout: 4 * time.Second},
+		{Idle: 7200 * time.Second, Interval: 75 * time.Second, Count: 9, UserTimeout: time.Minute},
+		{On: true, Idle: time.Second, Interval: time.Second, Count: MaxProbeCount},
+	} {
+		p := Probe{Original: o}
+		for p.Unheard = 0; p.Unheard < 300; p.Unheard++ {
+			count, userTimeout := p.raised()
+			require.LessOrEqual(t, count, MaxProbeCount)
+			if userTimeout > 0 { // it decides in place of the count
+				require.GreaterOrEqual(t, userTimeout, min(maxUserTimeout, o.IdleBound()))
+			} else {
+				require.Greater(t, count, p.Unheard+1)
+			}
+		}
+	}
+}
+
+func BenchmarkTune(b *testing.B) {
+	for name, onFailure := range map[string]Failure{"restore": RestoreOnFailure, "close": CloseOnFailure} {
+		b.Run(name, func(b *testing.B) {
+			fd := socketPair(b)
+			w := Want{PeerTimeout: time.Minute, OnFailure: onFailure}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Tune(fd, &w); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkPatience(b *testing.B) {
+	fd := socketPair(b)
+	b.Run("extend and restore", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var p Patience
+			p.Extend(fd, DefaultPatience, 2*time.Second)
+			p.Restore(fd)
+		}
+	})
+	b.Run("in force", func(b *testing.B) {
+		var p Patience
+		p.Extend(fd, DefaultPatience, 2*time.Second)
+		b.ReportAllocs()
+		for b.Loop() {
+			p.Extend(fd, DefaultPatience, 2*time.Second)
+		}
+		p.Restore(fd)
+	})
+}

@@ -1,0 +1,211 @@
+package verdict
+
+import (
+	"math"
+	"time"
+
+	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+)
+
+// noteSolicitations keeps the first solicitation that the peer has not answered. What
+// it keeps may be later than the first, but never earlier. It also moves back since,
+// which noteProgress keeps by samples.
+func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *keepalive.Limits) {
+	if i.Retransmits == 0 && i.Backoff == 0 {
+		s.rto = uint32(min(i.RTO.Microseconds(), math.MaxUint32))
+	}
+	if n := uint8(i.Probes); n != s.probes {
+		s.probes, s.counted = n, now
+	}
+	if s.since != 0 && !s.blocked && i.Retransmits > 0 && i.Sacked == 0 {
+		// The retransmission timer was armed no earlier than the last progress.
+		armed := now.add(-i.SinceSent - i.RetransmitTime(s.firstRTO(i), l.MaxRTO))
+		s.since = max(min(s.since, armed), jumped)
+	}
+	heard := now.add(-i.Silence())
+	if s.first != 0 && (s.first.add(TickSlack) < heard || s.first < jumped) {
+		s.first = 0
+	}
+	first := s.first
+	note := func(at stamp) {
+		if at = max(at, heard, jumped); first == 0 || at < first {
+			first = at
+		}
+	}
+	switch last := now.add(-i.SinceSent); {
+	case i.InFlight > 0 && last.add(TickSlack) > heard && last > jumped:
+		note(last.add(-i.RetransmitTime(s.firstRTO(i), l.MaxRTO)))
+	case i.InFlight > 0:
+		// Nothing was sent since the peer was heard: the retransmission timer runs.
+	case i.Outstanding() && i.Probes > 0:
+		note(now.add(-windowProbeTime(i, l)))
+	}
+	if i.Probes > 0 && (i.InFlight > 0 || !i.Outstanding()) {
+		note(now.add(-keepAliveTime(i, l)))
+	}
+	s.first = first
+	if !i.Outstanding() && i.Probes == 0 {
+		s.first = 0
+	}
+}
+
+// firstRTO returns the retransmission time-out before it was doubled, as last seen, or
+// less: the round-trip time may have changed since (tcp_set_rto in net/ipv4/tcp_input.c).
+func (s *Supervisor) firstRTO(i *tcpinfo.Info) time.Duration {
+	return min(time.Duration(s.rto)*time.Microsecond, i.RTT+keepalive.MinRTO)
+}
+
+// windowProbeTime returns how long, at the least, the first unanswered window probe was
+// before the last. The time between two doubles (tcp_probe0_when in include/net/tcp.h).
+func windowProbeTime(i *tcpinfo.Info, l *keepalive.Limits) (d time.Duration) {
+	for n := 1; n < i.Probes; n++ {
+		d += windowProbeGap(i, l, n)
+	}
+	return d
+}
+
+// windowProbeGap returns how long before the nth window probe from the end came the one
+// before it.
+func windowProbeGap(i *tcpinfo.Info, l *keepalive.Limits, n int) time.Duration {
+	return min(max(i.RTO, keepalive.MinRTO)<<min(max(i.Backoff-n, 0), 10), l.MaxRTO)
+}
+
+// keepAliveTime returns the same for keep-alive probes. The keep-alive may have probed
+// before there was anything to send.
+func keepAliveTime(i *tcpinfo.Info, l *keepalive.Limits) time.Duration {
+	return max(0, min(i.Silence()-l.Idle, time.Duration(i.Probes-1)*l.Interval))
+}
+
+// solicited returns how long after the first unanswered solicitation the last one was
+// sent that had time to be answered. wait is how long until it may be longer.
+func (s *Supervisor) solicited(now stamp, i *tcpinfo.Info, l *keepalive.Limits) (d, wait time.Duration) {
+	answer := answerTime(i)
+	if i.InFlight > 0 {
+		return s.retransmitted(now, i).sub(s.first), s.nextRetransmission(i)
+	}
+	gap, d := l.Interval, keepAliveTime(i, l)
+	if i.Outstanding() {
+		gap, d = windowProbeGap(i, l, 1), windowProbeTime(i, l)
+	}
+	if left := s.counted.add(answer).sub(now); left > 0 {
+		// The last one may have been sent just now.
+		for k := i.Probes; k > 1 && left > 0 && gap > 0; k-- {
+			d, left = d-gap, left-gap
+		}
+		return d, min(s.counted.add(answer).sub(now), gap)
+	}
+	return d, min(max(gap/8, time.Second/4), time.Second)
+}
+
+// retransmitted returns when the last segment was sent that had time to be answered;
+// 0 is never. The time between two retransmissions does not shrink, so it is at most the
+// retransmission time-out.
+func (s *Supervisor) retransmitted(now stamp, i *tcpinfo.Info) stamp {
+	age := i.SinceSent
+	for n := i.Retransmits; n > 1 && age < answerTime(i) && i.RTO > 0; n-- {
+		age += i.RTO
+	}
+	if age < answerTime(i) {
+		return s.first
+	}
+	return now.add(-age)
+}
+
+// nextRetransmission returns how long until another segment has had time to be answered.
+func (s *Supervisor) nextRetransmission(i *tcpinfo.Info) time.Duration {
+	if left := answerTime(i) - i.SinceSent; left > 0 {
+		return left + TickSlack
+	}
+	if due := i.RTO - i.SinceSent; due > 0 {
+		return due + answerTime(i) + TickSlack
+	}
+	// Timers come late by up to an eighth (kernel/time/timer.c).
+	return min(max(i.RTO/32, answerTime(i)), time.Second)
+}
+
+// askLost judges whether the peer's host has vanished: a silence of the time-out, and
+// unanswered solicitations that span half of it. An outage shorter than that is survived
+// whenever it begins, because all solicitations before it were answered or are not
+// counted.
+func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a *Answer) bool {
+	if !i.Outstanding() && i.Probes == 0 {
+		return false
+	}
+	silence := i.Silence()
+	missing := s.Peer - silence
+	switch {
+	case silence < s.Peer/2:
+		// To learn in time when the kernel began to solicit.
+		missing = max(s.Peer/2-silence, s.Peer/8)
+	case s.first == 0:
+		missing = max(missing, min(s.nextRetransmission(i), s.Peer/8))
+	default:
+		spans, wait := s.solicited(now, i, l)
+		if left := s.Peer/2 - spans; left > 0 {
+			missing = max(missing, min(wait, s.Peer/2))
+		} else if missing <= 0 {
+			a.Reason, a.For = Lost, silence
+			return true
+		}
+		a.Prompt = silence >= s.Peer && !i.Outstanding()
+	}
+	if i.Outstanding() || a.Prompt {
+		a.again(max(missing, 0) + TickSlack)
+	}
+	return false
+}
+
+// askUnacked judges whether the peer, which may be heard, acknowledges nothing: its data
+// arrive here and local data do not arrive there. A lossy link looks the same for a
+// while, so everything has to last twice as long as in askLost.
+func (s *Supervisor) askUnacked(now stamp, i *tcpinfo.Info, a *Answer) bool {
+	if s.since == 0 || s.blocked || i.InFlight == 0 || i.Retransmits == 0 {
+		return false
+	}
+	unacked := now.sub(s.since)
+	left := 2*s.Peer - unacked
+	if s.retransmitted(now, i).sub(s.since) < s.Peer {
+		left = max(left, s.nextRetransmission(i))
+	}
+	if left > 0 {
+		if unacked > s.Peer/2 {
+			a.again(left + TickSlack)
+		}
+		return false
+	}
+	a.Reason, a.For, a.NothingAcked = Lost, unacked, true
+	if silence := i.Silence(); silence >= s.Peer {
+		a.For, a.NothingAcked = silence, false
+	}
+	return true
+}
+
+// minPatience is how long the kernel retransmits by default: tcp_retries2 of 15.
+const minPatience = 924 * time.Second
+
+// userTimeout returns the TCP_USER_TIMEOUT with which the kernel does not give up
+// first. The kernel does not count it from the last sign of life, but from the first
+// retransmission of a recovery, which may last as long as there is loss, or from the
+// first probe of a closed window, even if all probes are answered (net/ipv4/tcp_timer.c).
+// So it grows with the time that such a thing has lasted.
+func (s *Supervisor) userTimeout(now stamp, i *tcpinfo.Info) time.Duration {
+	switch {
+	case !i.Outstanding():
+		s.busy = 0
+		return 0
+	case !i.Recovering && i.Retransmits == 0 && i.Backoff == 0 && i.Probes == 0 && i.PeerWindow != 0:
+		s.busy = 0
+	case s.busy == 0:
+		s.busy = now
+	}
+	patience := max(minPatience, 4*s.Peer)
+	if s.busy != 0 {
+		step := patience / 4
+		patience += now.sub(s.busy).Truncate(step)
+	}
+	if patience > math.MaxInt32*time.Millisecond {
+		return 0 // and the kernel counts unanswered retransmissions and probes
+	}
+	return patience.Truncate(time.Millisecond)
+}

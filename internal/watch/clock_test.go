@@ -1,0 +1,373 @@
+package watch
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// longWait is how long a test waits for what must happen.
+const longWait = 20 * time.Second
+
+// A fake is a Client whose methods are functions; nil does nothing.
+type fake struct {
+	Token
+	notice func(Event)
+	settle func()
+	check  func(now, jumped time.Time) time.Time
+	open   func() bool
+	closed func()
+}
+
+func newFake() *fake {
+	f := new(fake)
+	f.Init(f)
+	return f
+}
+
+func (f *fake) Notice(e Event) {
+	if f.notice != nil {
+		f.notice(e)
+	}
+}
+
+func (f *fake) Settle() {
+	if f.settle != nil {
+		f.settle()
+	}
+}
+
+func (f *fake) Check(now, jumped time.Time) (next time.Time) {
+	if f.check != nil {
+		next = f.check(now, jumped)
+	}
+	return next
+}
+
+func (f *fake) Open() bool { return f.open == nil || f.open() }
+
+func (f *fake) Closed() {
+	if f.closed != nil {
+		f.closed()
+	}
+}
+
+// newClock makes a clock that stops with the test.
+func newClock(tb testing.TB) *clock {
+	k := new(clock)
+	k.init(time.Now())
+	tb.Cleanup(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.active || k.armed != 0 {
+			tb.Errorf("with no client left, the clock is active: %t, its timer is armed: %t", k.active, k.armed != 0)
+		}
+	})
+	return k
+}
+
+func receive[T any](tb testing.TB, what string, from <-chan T) T {
+	tb.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(longWait):
+		tb.Fatalf("%s: nothing came in %v", what, longWait)
+		panic("unreachable")
+	}
+}
+
+func TestRoundIsNeverEarlyAndAtMostAPart(t *testing.T) {
+	for range 100_000 {
+		wait := rand.Int64N(1 << rand.IntN(45))
+		due := 1 + rand.Int64N(1<<50)
+		got := round(due, wait)
+		if most := max(wait/32, 1<<minPart); got < due || got-due >= most || got-due >= 1<<maxPart {
+			t.Fatalf("a wait of %v was made longer by %v", time.Duration(wait), time.Duration(got-due))
+		}
+	}
+}
+
+// A modelClient is what the real clock is compared with: a list of the Wakes that are
+// not answered.
+type modelClient struct {
+	*fake
+	t      *testing.T
+	inside atomic.Bool
+
+	mu    sync.Mutex
+	owed  []time.Time // by Wake, and due after the last Check
+	wakes []wake      // all of them
+	last  time.Time   // when the last Check was called
+	next  time.Time   // what it returned
+	late  time.Duration
+}
+
+type wake struct{ when, returned time.Time }
+
+func (m *modelClient) wake(k *clock, when time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k.wake(&m.Token, when)
+	m.owed = append(m.owed, when)
+	m.wakes = append(m.wakes, wake{when, time.Now()})
+}
+
+// check fails unless a Wake asked for it that had not returned when the last Check was
+// called, or that Check did.
+func (m *modelClient) check(now, _ time.Time) (next time.Time) {
+	if m.inside.Swap(true) {
+		m.t.Error("two Checks of one client at once")
+	}
+	defer m.inside.Store(false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	asked := !m.next.IsZero() && !m.next.After(now)
+	for _, w := range m.wakes {
+		asked = asked || !w.when.After(now) && !w.returned.Before(m.last)
+	}
+	if !asked {
+		m.t.Errorf("a Check that nothing asked for; %d are owed", len(m.owed))
+	}
+	left := m.owed[:0]
+	for _, when := range m.owed {
+		if when.After(now) {
+			left = append(left, when)
+			if next.IsZero() || when.Before(next) {
+				next = when
+			}
+		} else {
+			m.late = max(m.late, now.Sub(when))
+		}
+	}
+	if rand.IntN(2) == 0 {
+		next = time.Time{} // the Wakes are enough
+		if len(left) > 0 {
+			next = left[rand.IntN(len(left))]
+		}
+	}
+	m.owed, m.last, m.next = left, now, next
+	return next
+}
+
+// A random sequence of Wakes and Checks: no Check comes early or for nothing, and every
+// Wake is answered.
+func TestClockAgreesWithModel(t *testing.T) {
+	const clients, wakes = 40, 150
+	k := newClock(t)
+	var all sync.WaitGroup
+	for range clients {
+		m := &modelClient{fake: newFake(), t: t}
+		m.fake.check = m.check
+		all.Go(func() {
+			for range wakes {
+				m.wake(k, time.Now().Add(time.Duration(rand.Int64N(1<<rand.IntN(26)))-time.Millisecond))
+				if rand.IntN(8) == 0 {
+					time.Sleep(time.Duration(rand.Int64N(int64(2 * time.Millisecond))))
+				}
+			}
+			for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+				m.mu.Lock()
+				owed, late := len(m.owed), m.late
+				m.mu.Unlock()
+				switch {
+				case owed == 0 && late > time.Second: // the machine may be busy
+					t.Errorf("a Check came %v late", late)
+					return
+				case owed == 0:
+					return
+				case time.Since(begin) > longWait:
+					t.Errorf("%d Wakes were not answered", owed)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	k.quiesce(t)
+}
+
+// Clients that are removed while others tick are never checked again, and leave the
+// buckets as they must be.
+func TestClockForgets(t *testing.T) {
+	k := newClock(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 300 {
+				f := newFake()
+				var gone atomic.Bool
+				f.check = func(now, _ time.Time) time.Time { return now.Add(50 * time.Microsecond) }
+				k.wake(&f.Token, time.Now().Add(time.Duration(rand.IntN(200))*time.Microsecond))
+				k.wake(&f.Token, time.Now().Add(time.Duration(rand.IntN(200))*time.Microsecond))
+				time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+				k.remove(&f.Token)
+				k.mu.Lock()
+				gone.Store(f.state == asleep) // else a Check that has begun goes on
+				k.mu.Unlock()
+				k.wake(&f.Token, time.Now())
+				k.mu.Lock()
+				if f.gone && gone.Load() && (f.state != asleep || f.due.Load() != 0) {
+					t.Error("a client that is gone was scheduled")
+				}
+				k.mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.due) != 0 || len(k.bucket) != 0 {
+		t.Errorf("%d buckets and %d due times are left", len(k.bucket), len(k.due))
+	}
+}
+
+// Many clients with waits of seconds share a wake-up: at least 50 of 5000.
+func TestClientsShareWakeUps(t *testing.T) {
+	const clients = 5000
+	const wait = time.Second
+	k := newClock(t)
+	var checks atomic.Int64
+	fakes := make([]*fake, clients)
+	for i := range fakes {
+		f := newFake()
+		f.check = func(now, _ time.Time) time.Time {
+			checks.Add(1)
+			return now.Add(wait)
+		}
+		fakes[i] = f
+		k.wake(&f.Token, time.Now().Add(wait*time.Duration(i)/clients+40*time.Millisecond)) // one after the other
+	}
+	time.Sleep(5 * wait / 2)
+	for _, f := range fakes {
+		k.remove(&f.Token)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n := checks.Load(); n < clients || n < 50*int64(k.ticks) {
+		t.Errorf("%d wake-ups for %d checks", k.ticks, n)
+	}
+}
+
+// A client that blocks delays no other by more than 200 ms, is not checked by two
+// goroutines at once, and loses no Wake. It is no jump of the clock.
+func TestBlockedCheckDelaysNoOther(t *testing.T) {
+	for _, blocked := range []int{1, maxBlocked} {
+		k := newClock(t)
+		release := make(chan struct{})
+		var inside atomic.Int32
+		var all sync.WaitGroup
+		slow := make([]*fake, blocked)
+		for i := range slow {
+			f := newFake()
+			calls := 0
+			all.Add(2)
+			f.check = func(time.Time, time.Time) time.Time {
+				inside.Add(1)
+				<-release
+				inside.Add(-1)
+				if calls++; calls <= 2 {
+					all.Done()
+				}
+				return time.Time{}
+			}
+			slow[i] = f
+		}
+		due := time.Now().Add(10 * time.Millisecond)
+		for _, f := range slow {
+			k.wake(&f.Token, due)
+		}
+		type call struct{ at, jumped time.Time }
+		checked := make(chan call, 1)
+		quick := newFake()
+		quick.check = func(time.Time, time.Time) time.Time {
+			checked <- call{time.Now(), k.jumpedNow()}
+			return time.Time{}
+		}
+		for begin := time.Now(); inside.Load() == 0 && time.Since(begin) < longWait; {
+			time.Sleep(time.Millisecond)
+		}
+		wanted := time.Now()
+		k.wake(&quick.Token, wanted)
+		c := receive(t, "the other client", checked)
+		if late := c.at.Sub(wanted); late > 200*time.Millisecond+busySlack {
+			t.Errorf("%d blocked clients delayed another by %v", blocked, late)
+		}
+		time.Sleep(Late + 200*time.Millisecond) // long enough to look like a jump
+		for _, f := range slow {
+			k.wake(&f.Token, time.Now())
+		}
+		time.Sleep(20 * time.Millisecond)
+		if n := inside.Load(); n != int32(blocked) {
+			t.Errorf("%d Checks are under way, of %d clients", n, blocked)
+		}
+		close(release)
+		all.Wait() // each twice: the Wake during a Check is not lost
+		k.wake(&quick.Token, time.Now())
+		if c := receive(t, "the other client", checked); !c.jumped.IsZero() {
+			t.Errorf("%d blocked clients looked like a jump", blocked)
+		}
+		k.quiesce(t)
+		if k.blocked != 0 {
+			t.Errorf("%d goroutines are counted as blocked", k.blocked)
+		}
+	}
+}
+
+// busySlack is for a machine that has more to do than this test. The lead time of the
+// upper limits that matter is far longer than what is tested.
+const busySlack = 300 * time.Millisecond
+
+func (k *clock) jumpedNow() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.jumped
+}
+
+// quiesce waits until no goroutine works for k.
+func (k *clock) quiesce(tb testing.TB) {
+	tb.Helper()
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		k.mu.Lock()
+		idle := !k.active && k.blocked == 0
+		k.mu.Unlock()
+		if idle {
+			return
+		}
+		if time.Since(begin) > longWait {
+			tb.Fatal("the clock does not come to rest")
+		}
+	}
+}
+
+// The clock's own work, and a Wake in the past, are no jumps.
+func TestOwnWorkIsNoJump(t *testing.T) {
+	k := newClock(t)
+	const clients = 300
+	last := make(chan time.Time, clients)
+	var fakes []*fake
+	for range clients {
+		f := newFake()
+		f.check = func(_, jumped time.Time) time.Time {
+			time.Sleep(5 * time.Millisecond)
+			last <- jumped
+			return time.Time{}
+		}
+		fakes = append(fakes, f)
+	}
+	for _, f := range fakes {
+		k.wake(&f.Token, time.Now().Add(-time.Hour))
+	}
+	begin := time.Now()
+	for range clients {
+		if jumped := receive(t, "a Check", last); !jumped.IsZero() {
+			t.Fatalf("a jump at %v, while the clock was at work", jumped.Sub(begin))
+		}
+	}
+	if took := time.Since(begin); took < Late {
+		t.Fatalf("all took %v: nothing was shown", took)
+	}
+	k.quiesce(t)
+}
