@@ -64,7 +64,7 @@ func (c *Conn) CloseRead() error {
 	if !ok {
 		return c.opError("close", errors.ErrUnsupported)
 	}
-	return c.shut(reading, half.CloseRead)
+	return c.shut(sock.Reading, half.CloseRead)
 }
 
 // CloseWrite shuts down the writing side of the wrapped connection: the peer gets a FIN.
@@ -81,14 +81,14 @@ func (c *Conn) CloseWrite() error {
 		return c.opError("close", errors.ErrUnsupported)
 	}
 	t := c.beginWrite() // a FIN must be acknowledged too
-	err := c.shut(writing, half.CloseWrite)
+	err := c.shut(sock.Writing, half.CloseWrite)
 	c.endWrite(t)
 	c.ioFailed(nil, true)
 	return err
 }
 
 // shut shuts down one direction by f, and remembers it if that is the socket's own.
-func (c *Conn) shut(d direction, f func() error) error {
+func (c *Conn) shut(d sock.Direction, f func() error) error {
 	if c.sock.raw != nil && !c.sock.direct {
 		return f()
 	}

@@ -1,12 +1,8 @@
 package liveness
 
 import (
-	"errors"
 	"io"
 	"net"
-	"syscall"
-
-	"github.com/go-liveness/liveness/internal/sock"
 )
 
 // ReadFrom implements io.ReaderFrom by that of the wrapped connection, with sendfile and
@@ -178,75 +174,66 @@ func (c *Conn) copied(w io.Writer, r io.Reader, err error, before, n int64) (int
 type writerOnly struct{ io.Writer }
 type readerOnly struct{ io.Reader }
 
-// SyscallConn returns a raw connection to the socket of the wrapped connection itself,
-// never to one further beneath: what is written beneath TLS would go out in plain text.
-// If the wrapped connection has none, the error wraps errors.ErrUnsupported. After a
-// verdict of the library, Read and Write of the raw connection return the verdict.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	s, ok := c.inner.(syscall.Conn)
-	if !ok {
-		return nil, c.opError("raw", errors.ErrUnsupported)
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := c.inner.(*net.UnixConn); ok && c.timeouts.Load() == nil {
-		// It has no ReadFrom to bring io.Copy back to, so let that find the PollFD.
-		return raw, nil
-	}
-	return &rawConn{raw, c}, nil
+// inPieces reports whether t goes by Writes: StallTimeout does where the kernel does not
+// tell what the peer takes, and a long Write says nothing while it waits.
+func (c *Conn) inPieces(t *timeouts) bool {
+	return t != nil && t.supervisor.Stall > 0 && !c.counted()
 }
 
-// A rawConn has the connection checked after whatever is written through it. It also hides
-// the PollFD of package net's raw connection: with it, io.Copy from an *os.File would go
-// straight to the descriptor, around ReadFrom; without it, ReadFrom uses the same sendfile.
-type rawConn struct {
-	raw syscall.RawConn
-	c   *Conn
+// writeInPieces writes b so that the clock sees each piece that was taken. No other
+// Write's bytes come in between.
+func (c *Conn) writeInPieces(t *timeouts, b []byte) (int, error) {
+	t.writes.pieces.Lock()
+	defer t.writes.pieces.Unlock()
+	return pieceWriter{c.inner, t}.Write(b)
 }
 
-func (r *rawConn) Control(f func(uintptr)) error {
-	defer r.c.endWrite(r.c.beginWrite())
-	return r.raw.Control(f)
+// A pieceWriter counts each piece that was taken.
+type pieceWriter struct {
+	inner net.Conn
+	t     *timeouts
 }
 
-func (r *rawConn) Read(f func(uintptr) bool) error {
-	if e := r.c.end.Load(); e != nil {
-		r.c.snapshot(e)
-		if r.c.drainsAfter(e) {
-			return r.readRest(f, e)
+// piece is small beside a send buffer, so that one of them waits only if nothing, or next
+// to nothing, is taken.
+const piece = 16 << 10
+
+func (w pieceWriter) Write(b []byte) (n int, err error) {
+	for {
+		next := b[n:min(n+piece, len(b))]
+		m, err := w.inner.Write(next)
+		n += m
+		if err == nil && m < len(next) {
+			err = io.ErrShortWrite
 		}
+		if err != nil || n == len(b) {
+			return n, err
+		}
+		w.t.writes.finished.Add(1)
 	}
-	return r.verdict("read", r.raw.Read(f))
 }
 
-// readRest lets f read once, if anything is left that came before the verdict e.
-func (r *rawConn) readRest(f func(uintptr) bool, e *ending) error {
-	e.rest.mu.Lock()
-	defer e.rest.mu.Unlock()
-	if r.c.restUnread(e) <= 0 {
-		return r.c.verdictError("read", e)
+// WriteBuffers writes the contents of v and consumes it, as v.WriteTo would do on the
+// wrapped connection: with writev where that has it. [net.Buffers.WriteTo] cannot reach
+// through a wrapper, and makes one Write for each buffer. Errors are those of Write.
+func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
+	if err := c.writeErr(); err != nil {
+		return 0, err
 	}
-	return r.raw.Control(func(fd uintptr) {
-		before := sock.Unread(fd)
-		f(fd)
-		e.rest.unread -= before - sock.Unread(fd)
-	})
-}
-
-func (r *rawConn) Write(f func(uintptr) bool) error {
-	if err := r.c.writeErr(); err != nil {
-		return err
+	defer c.beginIO().endIO()
+	t := c.beginWrite()
+	var n int64
+	var err error
+	if c.inPieces(t) {
+		t.writes.pieces.Lock()
+		n, err = v.WriteTo(pieceWriter{c.inner, t})
+		t.writes.pieces.Unlock()
+	} else {
+		n, err = v.WriteTo(c.inner)
 	}
-	defer r.c.endWrite(r.c.beginWrite())
-	return r.verdict("write", r.raw.Write(f))
-}
-
-// verdict replaces the time-out with which a verdict interrupts a Read or Write.
-func (r *rawConn) verdict(op string, err error) error {
-	if e := r.c.end.Load(); err != nil && e != nil && r.c.interrupts(e) && isDeadline(err) {
-		return r.c.verdictError(op, e)
+	c.endWrite(t)
+	if err != nil {
+		err = c.writeFailed(err, err)
 	}
-	return err
+	return n, err
 }

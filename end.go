@@ -38,7 +38,7 @@ func (c *Conn) observe(o observation) {
 // check asks the kernel and observes what it shows.
 func (c *Conn) check(t trigger) observation {
 	taken := &c.sock.taken
-	before := taken.deferred.Load()
+	before := taken.Deferred()
 	o := c.checker.check(t)
 	if o.outcome == closedLocally {
 		c.handle.leave()
@@ -46,7 +46,7 @@ func (c *Conn) check(t trigger) observation {
 			o = observationOfEvent(t.event)
 		}
 	}
-	if !before && taken.deferred.Load() {
+	if !before && taken.Deferred() {
 		// A copy that waits for its other side does not return for the end of this one.
 		time.AfterFunc(deferTime, func() {
 			if c.end.Load() == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"sync"
-	"sync/atomic"
 
 	"github.com/go-liveness/liveness/internal/registry"
 )
@@ -28,7 +27,7 @@ type Group struct {
 	// Name is for metrics and pages; it must not change once the Group is in use.
 	Name string
 
-	counters counters
+	counters registry.Counters
 
 	mu    sync.Mutex    // guards empty
 	empty chan struct{} // closed when no connection is open; nil if nothing waits for that
@@ -56,7 +55,7 @@ func (g *Group) Stats() Stats {
 	if g == nil {
 		return Stats{}
 	}
-	return g.counters.stats()
+	return statsOf(&g.counters)
 }
 
 // Wait returns when no connection of the group is open, or with the error of ctx.
@@ -66,7 +65,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	}
 	for {
 		g.mu.Lock()
-		if g.counters.open.Load() == 0 {
+		if g.counters.Open() == 0 {
 			g.mu.Unlock()
 			return nil
 		}
@@ -96,7 +95,7 @@ func (g *Group) Close() error {
 func (g *Group) left() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.empty != nil && g.counters.open.Load() == 0 {
+	if g.empty != nil && g.counters.Open() == 0 {
 		close(g.empty)
 		g.empty = nil
 	}
@@ -115,19 +114,12 @@ func Conns() iter.Seq[*Conn] {
 }
 
 // Totals returns the counts of the whole process. It takes no lock and allocates nothing.
-func Totals() Stats { return everyone.counters.stats() }
+func Totals() Stats { return statsOf(&everyone.counters) }
 
-// counters are safe for concurrent use.
-type counters struct {
-	open  atomic.Int64
-	all   atomic.Uint64
-	ended [len(reasons)]atomic.Uint64
-}
-
-func (k *counters) stats() Stats {
-	n := func(r Reason) uint64 { return k.ended[r.index()].Load() }
+func statsOf(k *registry.Counters) Stats {
+	n := func(r Reason) uint64 { return k.Ended(r.index()) }
 	return Stats{
-		Open: int(k.open.Load()), Wrapped: k.all.Load(),
+		Open: k.Open(), Wrapped: k.All(),
 		Closed: n(ReasonClosed), Reset: n(ReasonReset), Lost: n(ReasonLost),
 		Stalled: n(ReasonStalled), Idle: n(ReasonIdle), Local: n(ReasonLocal),
 	}
@@ -135,18 +127,16 @@ func (k *counters) stats() Stats {
 
 // everyone has all connections of the process.
 var everyone struct {
-	counters counters
+	counters registry.Counters
 	registry registry.Registry[handle]
 }
 
 // join counts a connection, and makes it one that Conns returns.
 func (h *handle) join() {
 	everyone.registry.Join(h, &h.slot)
-	everyone.counters.open.Add(1)
-	everyone.counters.all.Add(1)
+	everyone.counters.Join()
 	if g := h.group; g != nil {
-		g.counters.open.Add(1)
-		g.counters.all.Add(1)
+		g.counters.Join()
 	}
 }
 
@@ -155,8 +145,8 @@ func (h *handle) leave() {
 	if !everyone.registry.Leave(&h.slot) {
 		return
 	}
-	everyone.counters.open.Add(-1)
-	if g := h.group; g != nil && g.counters.open.Add(-1) == 0 {
+	everyone.counters.Leave()
+	if g := h.group; g != nil && g.counters.Leave() == 0 {
 		g.left()
 	}
 }
@@ -164,8 +154,8 @@ func (h *handle) leave() {
 // count counts an end by its reason.
 func (h *handle) count(e *ending) {
 	i := ReasonOf(e.err).index()
-	everyone.counters.ended[i].Add(1)
+	everyone.counters.End(i)
 	if g := h.group; g != nil {
-		g.counters.ended[i].Add(1)
+		g.counters.End(i)
 	}
 }

@@ -78,15 +78,12 @@ func (c *Conn) beginIO() *Conn {
 	if c.counted() && c.sock.family != familyMPTCP { // then the kernel keeps the state
 		return nil
 	}
-	c.sock.taken.inIO.Add(1)
+	c.sock.taken.BeginIO()
 	return c
 }
 
 func (c *Conn) endIO() {
-	if c == nil {
-		return
-	}
-	if k := &c.sock.taken; k.inIO.Add(-1) == 0 && k.deferred.Swap(false) && c.end.Load() == nil {
+	if c != nil && c.sock.taken.EndIO() && c.end.Load() == nil {
 		c.check(trigger{event: unspecified})
 	}
 }

@@ -122,7 +122,7 @@ func (c *Conn) makeLaterChange(t *timeouts, now, jumped time.Time) (wait time.Du
 		return wait
 	}
 	t.later = nil
-	if !d.UntilFIN || !c.sock.history.writeShut.Load() {
+	if !d.UntilFIN || !c.sock.history.WriteShut.Load() {
 		_ = c.sock.raw.Control(d.Do)
 	}
 	return 0

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
+
+	"github.com/go-liveness/liveness/internal/sock"
 )
 
 // handOn calls f with the wrapped connection if that is a T.
@@ -95,4 +98,77 @@ func (c *Conn) MultipathTCP() (multipath bool, err error) {
 		return err
 	})
 	return multipath, err
+}
+
+// SyscallConn returns a raw connection to the socket of the wrapped connection itself,
+// never to one further beneath: what is written beneath TLS would go out in plain text.
+// If the wrapped connection has none, the error wraps errors.ErrUnsupported. After a
+// verdict of the library, Read and Write of the raw connection return the verdict.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	s, ok := c.inner.(syscall.Conn)
+	if !ok {
+		return nil, c.opError("raw", errors.ErrUnsupported)
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := c.inner.(*net.UnixConn); ok && c.timeouts.Load() == nil {
+		// It has no ReadFrom to bring io.Copy back to, so let that find the PollFD.
+		return raw, nil
+	}
+	return &rawConn{raw, c}, nil
+}
+
+// A rawConn has the connection checked after whatever is written through it. It also hides
+// the PollFD of package net's raw connection: with it, io.Copy from an *os.File would go
+// straight to the descriptor, around ReadFrom; without it, ReadFrom uses the same sendfile.
+type rawConn struct {
+	raw syscall.RawConn
+	c   *Conn
+}
+
+func (r *rawConn) Control(f func(uintptr)) error {
+	defer r.c.endWrite(r.c.beginWrite())
+	return r.raw.Control(f)
+}
+
+func (r *rawConn) Read(f func(uintptr) bool) error {
+	if e := r.c.end.Load(); e != nil {
+		r.c.snapshot(e)
+		if r.c.drainsAfter(e) {
+			return r.readRest(f, e)
+		}
+	}
+	return r.verdict("read", r.raw.Read(f))
+}
+
+// readRest lets f read once, if anything is left that came before the verdict e.
+func (r *rawConn) readRest(f func(uintptr) bool, e *ending) error {
+	e.rest.mu.Lock()
+	defer e.rest.mu.Unlock()
+	if r.c.restUnread(e) <= 0 {
+		return r.c.verdictError("read", e)
+	}
+	return r.raw.Control(func(fd uintptr) {
+		before := sock.Unread(fd)
+		f(fd)
+		e.rest.unread -= before - sock.Unread(fd)
+	})
+}
+
+func (r *rawConn) Write(f func(uintptr) bool) error {
+	if err := r.c.writeErr(); err != nil {
+		return err
+	}
+	defer r.c.endWrite(r.c.beginWrite())
+	return r.verdict("write", r.raw.Write(f))
+}
+
+// verdict replaces the time-out with which a verdict interrupts a Read or Write.
+func (r *rawConn) verdict(op string, err error) error {
+	if e := r.c.end.Load(); err != nil && e != nil && r.c.interrupts(e) && isDeadline(err) {
+		return r.c.verdictError(op, e)
+	}
+	return err
 }

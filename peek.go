@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/sock"
 )
 
 // A check asks the kernel once how a connection is. A file peek_*.go implements it for
@@ -73,16 +74,8 @@ type checker interface {
 
 	// shut remembers a local CloseRead or CloseWrite, before it is made. Its undo is
 	// for one that failed.
-	shut(d direction) (undo func())
+	shut(d sock.Direction) (undo func())
 }
-
-// A direction is a side of a connection that can be shut down.
-type direction uint8
-
-const (
-	reading direction = iota
-	writing
-)
 
 // A family says what a check may rely on.
 type family uint8
@@ -103,68 +96,26 @@ type socket struct {
 	mayBlock bool // raw belongs to a connection that is not package net's: its methods may block
 	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
 	counted  bool // the kernel tells what was received and what is outstanding
-	history  history
-	taken    takenErrors
+	history  sock.History
+	taken    sock.TakenErrors
 	limits   limitsCache
 	quick    atomic.Pointer[quickCheck] // made by the first Alive
 }
 
-// A history is what the kernel does not tell at any time, kept from earlier checks
-// and calls.
-type history struct {
-	finSeen   atomic.Bool // a check has seen the peer's FIN
-	readShut  atomic.Bool // the application has called CloseRead
-	writeShut atomic.Bool // the application has called CloseWrite
-	synCounts atomic.Int32
-}
-
-func (h *history) shut(d direction) (undo func()) {
-	flag := &h.readShut
-	if d == writing {
-		flag = &h.writeShut
-	}
-	if flag.Swap(true) {
-		return func() {}
-	}
-	return func() { flag.Store(false) }
-}
-
-func (s *socket) shut(d direction) (undo func()) { return s.history.shut(d) }
-
-// takenErrors matter where the kernel keeps no state of a connection. The errno of an
-// end is then in the socket only until something takes it: a check without an
-// alternative, or a Read or Write of the application.
-type takenErrors struct {
-	err      atomic.Pointer[error] // what was taken; nil before
-	inIO     atomic.Int32          // Reads and Writes that may be taking it now
-	deferred atomic.Bool           // an event waits for them to return
-}
+func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }
 
 // deferTime is how long an event waits for a Read or a Write that may have taken the
 // errno, and then returns at once. A copy may have taken nothing, and wait for its
 // other side.
 const deferTime = 100 * time.Millisecond
 
-// keep notes an errno that was taken. The first one stays.
-func (k *takenErrors) keep(errno error) {
-	kept := errno // a variable of its own: its address is all that allocates
-	k.err.CompareAndSwap(nil, &kept)
-}
-
-// deferToIO leaves the decision to other Reads and Writes that are under way, if there
-// are any: one of them may have taken the errno, and be about to bring it. They do not
-// wait, now that the connection is over.
-func (k *takenErrors) deferToIO(t trigger) bool {
+// deferToIO leaves the decision to Reads and Writes that may have taken the errno.
+func (s *socket) deferToIO(t trigger) bool {
 	var own int32
 	if t.err != nil {
 		own = 1
 	}
-	if t.overtime || k.inIO.Load() <= own {
-		return false
-	}
-	k.deferred.Store(true)
-	// The last of them may have looked for deferred before it was set.
-	return k.inIO.Load() > own || !k.deferred.Swap(false)
+	return !t.overtime && s.taken.Defer(own)
 }
 
 // A quickCheck is the closure for the common case, a live connection. It is created
@@ -230,7 +181,7 @@ func (s *socket) remember(o observation) observation {
 		o.fin = true
 	}
 	if o.fin {
-		s.history.finSeen.Store(true)
+		s.history.FINSeen.Store(true)
 	}
 	return o
 }
@@ -314,8 +265,8 @@ func Check(conn net.Conn) error {
 	s := checked.Get().(*socket)
 	defer func() {
 		s.raw, s.family = nil, familyUnknown
-		s.history.finSeen.Store(false)
-		s.taken.err.Store(nil)
+		s.history.FINSeen.Store(false)
+		s.taken.Forget()
 		checked.Put(s)
 	}()
 	s.raw = raw

@@ -1,35 +1,95 @@
-//go:build darwin || dragonfly || freebsd || netbsd || openbsd
+//go:build unix && !linux
 
 package liveness
 
 import (
-	"math"
-	"syscall"
-
 	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// endBehind reports whether an end follows the data that can be read, and the errno that
-// the socket keeps, if it has one. A kqueue made for the question tells: its filter
-// looks for the end before it looks at the data, and leaves the errno where it is
-// (filt_soread in uipc_socket.c). If none can be made, endBehind reports no end.
-func endBehind(fd uintptr) (ended bool, errno error) {
-	kq, err := unix.Kqueue()
-	if err != nil {
-		return false, nil
+const (
+	kernelCounts    = false
+	streamsMayBeTCP = false
+)
+
+// identify knows a TCP socket by its address. One that is over may have forgotten it,
+// which fails with EINVAL; other sockets do not.
+func identify(fd uintptr) (family, error) {
+	switch kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); {
+	case err != nil:
+		return familyUnknown, errNoSocket
+	case kind != unix.SOCK_STREAM:
+		return familyUnknown, errNoStream
 	}
-	defer unix.Close(kq)
-	var change [1]unix.Kevent_t
-	unix.SetKevent(&change[0], int(fd), unix.EVFILT_READ, unix.EV_ADD|unix.EV_ONESHOT)
-	change[0].Fflags = unix.NOTE_LOWAT
-	change[0].Data = math.MaxInt32
-	var event [1]unix.Kevent_t
-	n, err := unix.Kevent(kq, change[:], event[:], &unix.Timespec{})
-	if err != nil || n != 1 || event[0].Flags&unix.EV_ERROR != 0 || event[0].Flags&unix.EV_EOF == 0 {
-		return false, nil
-	}
-	if event[0].Fflags != 0 {
-		errno = syscall.Errno(event[0].Fflags)
-	}
-	return true, errno
+	return identifyStream(fd)
 }
+
+// identifyStream tells stream sockets apart.
+func identifyStream(fd uintptr) (family, error) {
+	address, err := unix.Getsockname(int(fd))
+	switch address.(type) {
+	case *unix.SockaddrInet4, *unix.SockaddrInet6:
+		return familyTCP, nil
+	}
+	if err == unix.EINVAL || err == unix.ECONNRESET || err == unix.ENOTCONN {
+		return familyTCP, nil
+	}
+	return familyStream, nil
+}
+
+// checkAt asks for the TCP state where the system tells it: one call, which takes
+// nothing, sees a FIN behind unread data, and is not fooled by a local shutdown.
+// Elsewhere it peeks and, if there is something to read, asks what is behind it.
+func (s *socket) checkAt(fd uintptr, t trigger) observation {
+	if s.family == familyTCP || s.family == familyInet {
+		switch state, _ := tcpinfo.GetState(fd); state {
+		case tcpinfo.Unknown:
+		case tcpinfo.Closed:
+			_, errno := sock.EndBehind(fd)
+			return s.ended(t, errno, true)
+		default:
+			return observationOf(state)
+		}
+	}
+	n, err := sock.Peek(fd)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return observation{outcome: connected}
+	case n <= 0:
+		return s.ended(t, err, s.gone(fd))
+	}
+	behind, err := sock.EndBehind(fd)
+	if gone := s.gone(fd); behind || gone {
+		return s.ended(t, err, gone)
+	}
+	return observation{outcome: connected}
+}
+
+func (s *socket) quickCheckAt(fd uintptr) bool {
+	return s.checkAt(fd, trigger{}).outcome == connected
+}
+
+// gone reports whether a socket without a state has no peer any more. Once the
+// application has shut down both directions it has none, whatever the peer does
+// (tcp_usrclosed).
+func (s *socket) gone(fd uintptr) bool {
+	if s.history.ReadShut.Load() && s.history.WriteShut.Load() {
+		return false
+	}
+	_, err := unix.Getpeername(int(fd))
+	return err == unix.ENOTCONN
+}
+
+func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+	out.unread = sock.Unread(fd)
+	if s.family == familyTCP {
+		out.unacked = keepalive.SendQueue(fd)
+		_ = tcpinfo.Get(fd, &out.info) // not on every system
+	}
+	return true
+}
+
+func (*socket) countsAt(uintptr) bool { return false }

@@ -87,34 +87,34 @@ func (s *socket) quickCheckAt(fd uintptr) bool {
 // (unix_shutdown in net/unix/af_unix.c).
 func (s *socket) checkStream(events int16, t trigger) observation {
 	if why := errno.In(t.err); endsConnection(why) {
-		s.taken.keep(why)
+		s.taken.Keep(why)
 	}
 	h := &s.history
-	if t.err == io.EOF && !t.wrote && !h.readShut.Load() {
-		h.finSeen.Store(true) // a pending error would have come first
+	if t.err == io.EOF && !t.wrote && !h.ReadShut.Load() {
+		h.FINSeen.Store(true) // a pending error would have come first
 	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
-	fin := h.finSeen.Load()
+	fin := h.FINSeen.Load()
 	switch {
-	case hup && s.taken.err.Load() != nil:
-		return observation{outcome: aborted, fin: fin, errno: *s.taken.err.Load()}
+	case hup && s.taken.Kept() != nil:
+		return observation{outcome: aborted, fin: fin, errno: s.taken.Kept()}
 	case hup && events&unix.POLLERR != 0:
 		return observation{outcome: aborted, fin: fin, errno: errno.Reset}
-	case hup && s.taken.deferToIO(t):
+	case hup && s.deferToIO(t):
 		if fin {
 			return observation{outcome: peerFinished}
 		}
 		return observation{outcome: connected}
-	case hup && h.readShut.Load() && h.writeShut.Load():
+	case hup && h.ReadShut.Load() && h.WriteShut.Load():
 		return observation{outcome: connected} // both shutdowns are local, and hide the peer's
 	case hup && !rdhup: // MPTCP without a path (mptcp_poll); it never comes for others
 		return observation{outcome: aborted, fin: fin, errno: errno.TimedOut}
-	case hup && s.family == familyMPTCP && fin && !h.writeShut.Load():
+	case hup && s.family == familyMPTCP && fin && !h.WriteShut.Load():
 		// More than the FIN that was seen, and not local: a RST whose error was taken.
 		return observation{outcome: aborted, fin: fin, errno: errno.Reset}
 	case hup:
 		return observation{outcome: bothFinished}
-	case rdhup && !h.readShut.Load():
+	case rdhup && !h.ReadShut.Load():
 		return observation{outcome: peerFinished}
 	default:
 		return observation{outcome: connected}
@@ -134,7 +134,7 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 	if !known {
 		// An end of file with the error still pending followed a FIN: recv would have
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
-		fin = s.history.finSeen.Load() || pending && ioErr == io.EOF || !pending && s.history.writeShut.Load()
+		fin = s.history.FINSeen.Load() || pending && ioErr == io.EOF || !pending && s.history.WriteShut.Load()
 	}
 	if fin && s.sentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
@@ -167,4 +167,113 @@ func (s *socket) kernelGaveUp(fd uintptr) bool {
 	// A Ping changes some limits, and has had the others remembered.
 	before := s.limits.Load()
 	return verdict.TimedOut(keepalive.Read(fd), &info) || before != nil && verdict.TimedOut(before, &info)
+}
+
+// sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes.
+func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+	out.unread = s.unreadAt(fd)
+	if s.family == familyTCP {
+		if tcpinfo.Get(fd, &out.info) != nil {
+			return false
+		}
+		if out.info.FINSent {
+			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
+		}
+		out.unacked = s.unackedAt(fd, &out.info)
+		return true
+	}
+	if s.family == familyMPTCP && s.counted {
+		return s.sampleSubflows(fd, out)
+	}
+	out.info = tcpinfo.Info{State: tcpinfo.Open}
+	if n, ok := sock.SendQueue(fd); ok {
+		out.queued, out.drained = n, n == 0
+		if s.family != familyStream { // there it is memory rather than bytes
+			out.unacked = n
+		}
+	}
+	return true
+}
+
+// countsAt: MPTCP tells the evidence of its subflows since Linux 5.16.
+func (s *socket) countsAt(fd uintptr) bool {
+	switch s.family {
+	case familyTCP:
+		return true
+	case familyMPTCP:
+		var one [1]tcpinfo.Info
+		n, err := tcpinfo.GetSubflows(fd, one[:])
+		return err == nil && n > 0
+	}
+	return false
+}
+
+// sampleSubflows fills out for an MPTCP connection.
+func (s *socket) sampleSubflows(fd uintptr, out *sample) bool {
+	var subflows [tcpinfo.MaxSubflows]tcpinfo.Info
+	n, err := tcpinfo.GetSubflows(fd, subflows[:])
+	if err != nil {
+		return false
+	}
+	out.unacked, _ = sock.SendQueue(fd)
+	var live bool
+	out.info, live = tcpinfo.Combine(subflows[:n], int64(out.unacked))
+	switch {
+	case !live:
+		out.info.State = tcpinfo.NotEstablished // until another path is found, or the end
+	case s.history.FINSeen.Load():
+		out.info.State = tcpinfo.CloseWait
+	}
+	return true
+}
+
+func (s *socket) unreadAt(fd uintptr) int {
+	n := sock.Unread(fd)
+	if s.family == familyMPTCP && n > 0 {
+		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
+		// net/mptcp/protocol.c).
+		events, _ := sock.Poll(fd)
+		if s.history.FINSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
+			n--
+		}
+	}
+	return n
+}
+
+// unackedAt computes what SIOCOUTQ would tell, to save the call. The kernel is asked
+// only if it is not known whether a SYN counts.
+func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
+	switch syn := int64(s.history.SYNCounts.Load()) - 1; {
+	case i.InFlight == 0 && i.State == tcpinfo.Open:
+		s.learnSYN(i.Acked - i.Sent)
+		return int(i.Unsent)
+	case i.InFlight == 0 && i.State == tcpinfo.CloseWait: // and not at the end, when none is in flight any more
+		return int(i.Unsent)
+	case syn >= 0 && i.Sent >= 0:
+		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
+	}
+	// Nothing is learned from that: meanwhile more may have been sent or acknowledged.
+	n, _ := sock.SendQueue(fd)
+	return n
+}
+
+// learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as it
+// does for the side that connected: synCounts is then 2, else 1, and 0 while that is
+// not known. extra is by how much they exceed the data.
+func (s *socket) learnSYN(extra int64) {
+	if !s.history.WriteShut.Load() && (extra == 0 || extra == 1) { // a FIN would count, too
+		s.history.SYNCounts.CompareAndSwap(0, int32(extra)+1)
+	}
+}
+
+// sentFIN reports whether a closed connection had sent the local FIN, whoever shut it
+// down. The kernel counts it as a byte, like a SYN.
+func (s *socket) sentFIN(fd uintptr) bool {
+	var i tcpinfo.Info
+	n, ok := sock.SendQueue(fd)
+	syn := int64(s.history.SYNCounts.Load()) - 1
+	if !ok || tcpinfo.Get(fd, &i) != nil || i.Sent < 0 || syn < 0 {
+		return s.history.WriteShut.Load()
+	}
+	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
 }

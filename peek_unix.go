@@ -32,20 +32,20 @@ func (s *socket) ended(t trigger, why error, gone bool) observation {
 		why = ioErr
 	}
 	if why != nil {
-		s.taken.keep(why)
+		s.taken.Keep(why)
 	}
 	h := &s.history
-	fin := h.finSeen.Load()
-	switch taken := s.taken.err.Load(); {
+	fin := h.FINSeen.Load()
+	switch taken := s.taken.Kept(); {
 	case taken != nil:
-		return observation{outcome: aborted, fin: fin, errno: *taken}
-	case !gone && h.readShut.Load():
+		return observation{outcome: aborted, fin: fin, errno: taken}
+	case !gone && h.ReadShut.Load():
 		return observation{outcome: connected} // the local shutdown is all that the read found
-	case !gone && !h.writeShut.Load():
+	case !gone && !h.WriteShut.Load():
 		return observation{outcome: peerFinished}
-	case h.writeShut.Load() || s.family == familyStream:
+	case h.WriteShut.Load() || s.family == familyStream:
 		return observation{outcome: bothFinished}
-	case !(gone && t.err == io.EOF) && s.taken.deferToIO(t):
+	case !(gone && t.err == io.EOF) && s.deferToIO(t):
 		// A Read's end of file must become an errno at once, or it would read as complete.
 		return observation{outcome: connected}
 	default:

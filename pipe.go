@@ -7,11 +7,14 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/sock"
 )
 
 // A pipe is the checker of a connection without a socket, such as a net.Pipe: what
 // Read, Write and Close return is all that there is to know.
-type pipe struct{ history }
+type pipe struct{ sock.History }
+
+func (p *pipe) shut(d sock.Direction) (undo func()) { return p.Shut(d) }
 
 func (p *pipe) check(t trigger) observation {
 	why := errno.In(t.err)
@@ -23,27 +26,27 @@ func (p *pipe) check(t trigger) observation {
 	case errors.Is(err, net.ErrClosed):
 		return observation{outcome: closedLocally}
 	case errors.Is(err, io.EOF):
-		shut := p.readShut.Load()
+		shut := p.ReadShut.Load()
 		if t.wrote {
-			shut = p.writeShut.Load()
+			shut = p.WriteShut.Load()
 		}
 		if !shut { // after a local CloseRead or CloseWrite it says nothing
-			p.finSeen.Store(true)
+			p.FINSeen.Store(true)
 		}
 	case errors.Is(err, io.ErrClosedPipe) && !t.wrote:
 		return observation{outcome: closedLocally} // net.Pipe; for its peer's Close, Read returns io.EOF
 	case errors.Is(err, io.ErrClosedPipe):
 		// Write on a net.Pipe whose other end was closed, or that other code closed here.
 		return observation{outcome: bothFinished, fin: true}
-	case p.writeShut.Load() && errno.IsShut(why):
+	case p.WriteShut.Load() && errno.IsShut(why):
 		// A Write after a local CloseWrite fails, which ends nothing.
 	default:
-		return observation{outcome: aborted, fin: p.finSeen.Load(), errno: why}
+		return observation{outcome: aborted, fin: p.FINSeen.Load(), errno: why}
 	}
 	switch {
-	case p.finSeen.Load() && p.writeShut.Load():
+	case p.FINSeen.Load() && p.WriteShut.Load():
 		return observation{outcome: bothFinished, fin: true}
-	case p.finSeen.Load():
+	case p.FINSeen.Load():
 		return observation{outcome: peerFinished, fin: true}
 	}
 	return observation{}
