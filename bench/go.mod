@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/cloudwego/gopkg v0.2.0
 	github.com/cloudwego/netpoll v0.7.2
-	github.com/go-analyze/charts v0.6.4
 	github.com/go-liveness/liveness v0.0.0-00010101000000-000000000000
 	github.com/google/pprof v0.0.0-20261016150608-1facf8f91b50
 	github.com/lesismal/nbio v1.6.8

@@ -1,0 +1,202 @@
+//go:build linux
+
+package bench
+
+import (
+	"encoding/csv"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var results = flag.String("results", "", "a CSV `file` to write what TestCompare or TestGrowth finds")
+
+// Verdicts of a cell. Those from missed on are faults of the alternative, failed one of the measurement.
+const (
+	found      = "found"
+	ok         = "ok"
+	na         = "n/a"
+	missed     = "missed"
+	falseAlarm = "false alarm"
+	blocked    = "blocked"
+	stolen     = "error stolen"
+	eaten      = "bytes eaten"
+	leaked     = "leaked"
+	lost       = "response lost"
+	endless    = "never ends"
+	rewritten  = "deadline lost"
+	mixedUp    = "mixed up"
+	failed     = "failed"
+)
+
+// A cell is what one alternative did in one situation.
+type cell struct {
+	verdict string
+	after   time.Duration // from the end to the report
+	asked   bool          // the first check after the end saw it
+	note    string
+}
+
+func (c cell) good() bool { return c.verdict == found || c.verdict == ok }
+
+func (c cell) String() string {
+	switch {
+	case c.verdict == found && c.asked:
+		return "found (asked)"
+	case c.verdict == found:
+		return "found " + short(c.after)
+	}
+	return c.verdict
+}
+
+// short prints a duration with two digits.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d >= 10*time.Millisecond:
+		return fmt.Sprintf("%.0f ms", float64(d)/1e6)
+	case d >= time.Millisecond:
+		return fmt.Sprintf("%.1f ms", float64(d)/1e6)
+	}
+	return fmt.Sprintf("%.0f µs", float64(d)/1e3)
+}
+
+func (r *row) try(t *testing.T, a *alternative) cell {
+	c := r.tryOnce(t, a)
+	if c.verdict == failed { // the measurement: once more
+		c = r.tryOnce(t, a)
+	}
+	return c
+}
+
+func (r *row) tryOnce(t *testing.T, a *alternative) cell {
+	tr := &trial{t: t, row: r, alt: a}
+	defer tr.end()
+	switch {
+	case r.tls:
+		return tr.runTLS()
+	case r.process:
+		return tr.run(tr.openProcess)
+	}
+	return tr.run(tr.open)
+}
+
+// TestCompare measures each alternative in each situation and prints the table. It fails if the library does not do what
+// it promises, or if an alternative no longer has a fault that is known: then the table has to be looked at.
+func TestCompare(t *testing.T) {
+	rounds := 3 // of which the worst counts
+	if testing.Short() {
+		rounds = 1
+	}
+	cells := make(map[*row]map[*alternative]cell)
+	var mu sync.Mutex
+	measure := func(r *row, a *alternative) {
+		var runs []cell
+		for len(runs) < rounds && (len(runs) == 0 || runs[len(runs)-1].good() && !r.slow) {
+			runs = append(runs, r.try(t, a))
+		}
+		c := runs[len(runs)-1]
+		if c.good() {
+			slices.SortFunc(runs, func(a, b cell) int { return int(a.after - b.after) })
+			c = runs[len(runs)/2]
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if cells[r] == nil {
+			cells[r] = make(map[*alternative]cell)
+		}
+		cells[r][a] = c
+	}
+	var waiting sync.WaitGroup
+	for _, slow := range []bool{true, false} { // the slow ones wait for time-outs, all at once
+		for _, r := range rows {
+			for _, a := range alternatives {
+				if r.slow != slow || testing.Short() && r.expected(a) == "" {
+					continue
+				}
+				if slow {
+					waiting.Go(func() { measure(r, a) })
+				} else {
+					measure(r, a)
+				}
+			}
+		}
+		waiting.Wait()
+	}
+	for _, r := range rows {
+		for _, a := range alternatives {
+			c, want := cells[r][a], r.expected(a)
+			if want != "" && c.verdict != want || c.verdict == failed {
+				t.Errorf("%s, %s: %v (%s); want %s", r.name, a.name, c, c.note, want)
+			}
+		}
+	}
+	if !testing.Short() {
+		printTable(t, cells)
+	}
+}
+
+// expected returns the verdict that a must have, or "".
+func (r *row) expected(a *alternative) string {
+	good := ok
+	if r.group == endings {
+		good = found
+	}
+	if v := r.known[a.name]; v != "" {
+		return v
+	}
+	if a.name == nameLiveness || a.name == nameCheck {
+		return good
+	}
+	return ""
+}
+
+func printTable(t *testing.T, cells map[*row]map[*alternative]cell) {
+	head := []string{"situation"}
+	for _, a := range alternatives {
+		head = append(head, a.name)
+	}
+	table := [][]string{head}
+	group := ""
+	for _, r := range rows {
+		if r.group != group {
+			group = r.group
+			table = append(table, append([]string{"**" + group + "**"}, make([]string, len(alternatives))...))
+		}
+		line := []string{r.name}
+		for _, a := range alternatives {
+			line = append(line, cells[r][a].String())
+		}
+		table = append(table, line)
+	}
+	printMarkdown(table)
+	for _, a := range alternatives {
+		fmt.Printf("- %s%s: %s\n", a.name, a.version(), a.how)
+	}
+	writeCSV(t, table)
+}
+
+func printMarkdown(table [][]string) {
+	for i, line := range table {
+		fmt.Println("| " + strings.Join(line, " | ") + " |")
+		if i == 0 {
+			fmt.Println(strings.Repeat("|---", len(line)) + "|")
+		}
+	}
+}
+
+func writeCSV(t *testing.T, table [][]string) {
+	if *results == "" {
+		return
+	}
+	f, err := os.Create(*results)
+	fatal(t, err)
+	defer f.Close()
+	fatal(t, csv.NewWriter(f).WriteAll(table))
+}

@@ -1,0 +1,210 @@
+//go:build linux
+
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// A row is one way to end, or a situation that must not look like an end.
+type row struct {
+	group, name string
+	opts        options
+	unread      bool // the client's request has a body, which nobody reads
+	slow        bool // takes seconds, in which nothing is measured
+	process     bool // the client is a process of its own
+	tls         bool
+	dialling    bool // the watched end is the TLS client
+	needsConn   bool // of an alternative that leaves the application its connection
+	known       map[string]string
+	run         func(t *trial) cell
+}
+
+const (
+	endings  = "Endings"
+	atTheEnd = "At the end"
+	noEnding = "No ending"
+)
+
+const (
+	fewBytes  = 5000
+	manyBytes = 60000
+)
+
+var cable = options{peerTimeout: cableFor}
+
+// behind ends the connection behind bytes that nobody has read.
+func behind(end func(t *trial) error) func(*trial) cell {
+	return func(t *trial) cell {
+		if err := t.peerSends(fewBytes); err != nil {
+			return cell{verdict: failed, note: err.Error()}
+		}
+		return t.await(patience, func() error { return end(t) })
+	}
+}
+
+// received sends bytes, ends the connection, and expects the application to get them all after the report.
+func received(limit time.Duration, end func(t *trial) error) func(*trial) cell {
+	return func(t *trial) cell {
+		if t.w.Conn == nil && t.w.received == nil {
+			return cell{verdict: na}
+		}
+		c := t.await(limit, func() error { return errors.Join(t.peerSends(manyBytes), end(t)) })
+		if c.verdict == blocked || c.verdict == failed {
+			return c
+		}
+		return t.allReceived(manyBytes)
+	}
+}
+
+func peerCloses(t *trial) error { return t.peer.Close() }
+func peerResets(t *trial) error { return t.peer.Reset() }
+func cut(t *trial) error        { _, err := livenesstest.Cut(t.peer); return err }
+func cutInFlight(t *trial) error {
+	return errors.Join(cut(t), t.w.send([]byte("into the void")))
+}
+
+var rows = []*row{
+	{group: endings, name: "close (FIN)", run: func(t *trial) cell { return t.await(patience, t.peer.Close) }},
+	{group: endings, name: "close behind unread data", unread: true, run: behind(peerCloses), known: map[string]string{nameConncheck: missed, nameParked: missed}},
+	{group: endings, name: "reset (RST)", run: func(t *trial) cell { return t.await(patience, t.peer.Reset) }},
+	{group: endings, name: "reset behind unread data", unread: true, run: behind(peerResets)},
+	{group: endings, name: "half-close, where it is the end", run: func(t *trial) cell { return t.await(patience, t.peer.CloseWrite) }},
+	{group: endings, name: "TLS close", tls: true, run: func(t *trial) cell { return t.await(patience, t.peer.Conn.Close) }},
+	{group: endings, name: "process killed", process: true, run: func(t *trial) cell { return t.await(patience, t.farm.cmd.Process.Kill) }},
+	{group: endings, name: "cable cut, idle", slow: true, opts: cable, run: func(t *trial) cell {
+		return t.await(cableMax, func() error { return cut(t) })
+	}},
+	{group: endings, name: "cable cut, data in flight", slow: true, opts: cable, run: func(t *trial) cell {
+		return t.await(cableMax, func() error { return cutInFlight(t) })
+	}, known: map[string]string{nameCheck: missed}},
+	{group: endings, name: "process hangs, its kernel answers", slow: true, process: true, opts: options{readIdle: silence}, run: func(t *trial) cell {
+		start := time.Now()
+		if err := t.farm.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			return cell{verdict: failed, note: err.Error()}
+		}
+		return t.notice(start, 4*silence)
+	}, known: map[string]string{nameCheck: missed}},
+
+	{group: atTheEnd, name: "bytes received before a FIN", run: received(patience, peerCloses), known: map[string]string{nameMySQL: eaten}},
+	{group: atTheEnd, name: "bytes received before a RST", run: received(patience, peerResets)},
+	{group: atTheEnd, name: "bytes received before a time-out", slow: true, opts: options{readIdle: silence}, run: afterTimeout},
+	{group: atTheEnd, name: "bytes received before a cable cut", slow: true, opts: cable, run: received(cableMax, cutInFlight)},
+	{group: atTheEnd, name: "ECONNRESET is left for Read", run: resetLeft, known: map[string]string{nameRedis: stolen}},
+	{group: atTheEnd, name: "a retry loop ends", slow: true, needsConn: true, opts: options{readIdle: silence}, run: retryLoop,
+		known: map[string]string{nameCheck: na, nameParked: endless}},
+	{group: atTheEnd, name: "own Close reaches the peer", run: ownClose, known: map[string]string{nameDup: leaked}},
+	{group: atTheEnd, name: "a forgotten connection is freed", slow: true, needsConn: true, opts: options{quiet: true}, run: forgotten},
+
+	{group: noEnding, name: "own deadline expired", needsConn: true, run: ownDeadline, known: map[string]string{nameMySQL: falseAlarm}},
+	{group: noEnding, name: "own deadline is kept by a check", needsConn: true, run: keptDeadline, known: map[string]string{nameMySQL: ok, nameRedis: rewritten}},
+	{group: noEnding, name: "data pending", unread: true, run: pending},
+	{group: noEnding, name: "half-close, then a late response", opts: options{allowHalfClose: true}, run: lateResponse,
+		known: map[string]string{nameCheck: falseAlarm, nameHTTP: falseAlarm, nameNetpoll: lost}},
+	{group: noEnding, name: "own CloseRead", needsConn: true, run: ownCloseRead},
+	{group: noEnding, name: "a reader parked in Read", needsConn: true, run: parkedReader, known: map[string]string{nameConncheck: blocked}},
+	{group: noEnding, name: "TLS session tickets unread", tls: true, dialling: true, run: tickets},
+	{group: noEnding, name: "descriptor used again, late calls", process: true, needsConn: true, run: reuse,
+		known: map[string]string{nameCheck: na, nameConnstate: mixedUp}},
+	{group: noEnding, name: "peer reads nothing (zero window)", slow: true, opts: cable, run: zeroWindow},
+	{group: noEnding, name: "cable out for 1.5 s", slow: true, opts: cable, run: cableOut},
+}
+
+// afterTimeout has unread bytes when the alternative reports a time-out, or when the application's own deadline expires.
+func afterTimeout(t *trial) cell {
+	if err := t.peerSends(manyBytes); err != nil {
+		return cell{verdict: failed, note: err.Error()}
+	}
+	got := 0
+	select {
+	case <-t.w.gone:
+	case <-time.After(3 * silence):
+		if t.w.Conn == nil {
+			return cell{verdict: na}
+		}
+		t.w.SetReadDeadline(time.Now().Add(-time.Second))
+		got, _ = t.w.Read(make([]byte, 1))
+		if t.alt.name == nameLiveness {
+			return cell{verdict: missed}
+		}
+	}
+	if t.w.Conn == nil && t.w.received == nil {
+		return cell{verdict: na}
+	}
+	return t.allReceived(manyBytes - got)
+}
+
+func resetLeft(t *trial) cell {
+	if c := t.await(patience, t.peer.Reset); !c.good() {
+		return cell{verdict: na, note: c.verdict}
+	}
+	var err error
+	switch {
+	case t.w.Conn != nil:
+		t.w.SetReadDeadline(time.Now().Add(patience))
+		_, err = io.Copy(io.Discard, t.w)
+	case t.w.closeErr != nil:
+		err = t.w.closeErr()
+	default:
+		return cell{verdict: na}
+	}
+	if errors.Is(err, syscall.ECONNRESET) {
+		return cell{verdict: ok}
+	}
+	return cell{verdict: stolen, note: fmt.Sprint(err)}
+}
+
+// retryLoop takes each time-out for its own and waits again with a new deadline, after the alternative has reported.
+func retryLoop(t *trial) cell {
+	if c := t.notice(time.Now(), 3*silence); !c.good() {
+		return cell{verdict: na}
+	}
+	for start := time.Now(); time.Since(start) < 4*silence; {
+		t.w.SetReadDeadline(time.Now().Add(silence))
+		_, err := t.w.Read(make([]byte, 1))
+		var timeout net.Error
+		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
+			return cell{verdict: ok}
+		}
+	}
+	return cell{verdict: endless}
+}
+
+func ownClose(t *trial) cell {
+	time.Sleep(10 * time.Millisecond)
+	t.w.close()
+	t.w.release = nil
+	t.peer.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.Copy(io.Discard, t.peer); errors.Is(err, os.ErrDeadlineExceeded) {
+		return cell{verdict: leaked}
+	}
+	return cell{verdict: ok}
+}
+
+// forgotten drops the connection without Close and expects the garbage collector to close it.
+func forgotten(t *trial) cell {
+	t.w = nil
+	freed := make(chan error, 1)
+	t.peer.SetReadDeadline(time.Now().Add(3 * time.Second))
+	go func() { _, err := io.Copy(io.Discard, t.peer); freed <- err }()
+	for {
+		runtime.GC()
+		select {
+		case err := <-freed:
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return cell{verdict: leaked}
+			}
+			return cell{verdict: ok}
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

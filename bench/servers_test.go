@@ -1,0 +1,269 @@
+//go:build linux
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+	"github.com/lesismal/nbio"
+	nbiolog "github.com/lesismal/nbio/logging"
+	"github.com/panjf2000/gnet/v2"
+)
+
+func httpPrelude(unread bool) string {
+	if unread {
+		return "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+	}
+	return "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+}
+
+type connKey struct{}
+
+func serveHTTP(o options, accepted func(*watched)) (string, func(), error) {
+	l, err := listenTCP()
+	if err != nil {
+		return "", nil, err
+	}
+	srv := &http.Server{
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			tune(conn, o)
+			return context.WithValue(ctx, connKey{}, conn)
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if o.lean {
+				accepted(nil)
+				<-r.Context().Done()
+				o.ended()
+				return
+			}
+			over := make(chan struct{})
+			conn := r.Context().Value(connKey{}).(net.Conn)
+			accepted(&watched{
+				gone: r.Context().Done(),
+				write: func(b []byte) error {
+					if _, err := w.Write(b); err != nil {
+						return err
+					}
+					return http.NewResponseController(w).Flush()
+				},
+				release: sync.OnceFunc(func() { close(over); conn.Close() }),
+			})
+			<-over
+		}),
+	}
+	go srv.Serve(l)
+	return l.Addr().String(), func() { srv.Close() }, nil
+}
+
+// loopConn is what the application knows of a connection in an event loop.
+type loopConn struct {
+	gone chan struct{}
+	got  atomic.Int64
+	err  error
+	once sync.Once
+}
+
+func (l *loopConn) ended(err error) { l.once.Do(func() { l.err = err; close(l.gone) }) }
+
+// open makes what the rows need; write and release are the loop's own.
+func (l *loopConn) open(write func([]byte) error, release func()) *watched {
+	l.gone = make(chan struct{})
+	return &watched{gone: l.gone, write: write, release: release,
+		received: func() int { return int(l.got.Load()) },
+		closeErr: func() error { <-l.gone; return l.err },
+	}
+}
+
+// stopper gives a graceful shutdown two seconds.
+func stopper(shutdown func(context.Context) error) func() {
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		shutdown(ctx)
+	}
+}
+
+func serveNetpoll(o options, accepted func(*watched)) (string, func(), error) {
+	netpoll.SetLoggerOutput(io.Discard)
+	l, err := netpoll.CreateListener("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	var conns sync.Map
+	loop, err := netpoll.NewEventLoop(func(ctx context.Context, c netpoll.Connection) error {
+		n := c.Reader().Len()
+		if l, ok := conns.Load(c); ok {
+			l.(*loopConn).got.Add(int64(n))
+		}
+		return c.Reader().Skip(n)
+	}, netpoll.WithOnPrepare(func(c netpoll.Connection) context.Context {
+		if o.lean {
+			c.AddCloseCallback(func(netpoll.Connection) error { o.ended(); return nil })
+			accepted(nil)
+			return context.Background()
+		}
+		if f, ok := c.(netpoll.Conn); ok {
+			tuneFD(f.Fd(), o)
+		}
+		l := new(loopConn)
+		conns.Store(c, l)
+		w := l.open(func(b []byte) error { _, err := c.Write(append([]byte(nil), b...)); return err }, func() { c.Close() })
+		w.closeErr = nil
+		w.probe = func() error {
+			if !c.IsActive() {
+				return errGone
+			}
+			return nil
+		}
+		c.AddCloseCallback(func(netpoll.Connection) error { conns.Delete(c); l.ended(nil); return nil })
+		accepted(w)
+		return context.Background()
+	}))
+	if err != nil {
+		return "", nil, err
+	}
+	go loop.Serve(l)
+	return l.Addr().String(), stopper(loop.Shutdown), nil
+}
+
+type gnetHandler struct {
+	gnet.BuiltinEventEngine
+	o        options
+	accepted func(*watched)
+	booted   chan gnet.Engine
+}
+
+func (h *gnetHandler) OnBoot(e gnet.Engine) gnet.Action { h.booted <- e; return gnet.None }
+
+func (h *gnetHandler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	if h.o.lean {
+		h.accepted(nil)
+		return nil, gnet.None
+	}
+	tuneFD(c.Fd(), h.o)
+	l := new(loopConn)
+	c.SetContext(l)
+	h.accepted(l.open(func(b []byte) error {
+		done := make(chan error, 1)
+		if err := c.AsyncWrite(append([]byte(nil), b...), func(_ gnet.Conn, err error) error { done <- err; return nil }); err != nil {
+			return err
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(patience):
+			return errors.New("not written")
+		}
+	}, func() { c.Close() }))
+	return nil, gnet.None
+}
+
+func (h *gnetHandler) OnTraffic(c gnet.Conn) gnet.Action {
+	b, _ := c.Next(-1)
+	if l, ok := c.Context().(*loopConn); ok {
+		l.got.Add(int64(len(b)))
+	}
+	return gnet.None
+}
+
+func (h *gnetHandler) OnClose(c gnet.Conn, err error) gnet.Action {
+	if l, ok := c.Context().(*loopConn); ok {
+		l.ended(err)
+	} else if h.o.lean {
+		h.o.ended()
+	}
+	return gnet.None
+}
+
+func serveGnet(o options, accepted func(*watched)) (string, func(), error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return "", nil, err
+	}
+	h := &gnetHandler{o: o, accepted: accepted, booted: make(chan gnet.Engine, 1)}
+	failed := make(chan error, 1)
+	go func() { failed <- gnet.Run(h, "tcp4://"+addr, gnet.WithLogger(noLog{}), gnet.WithMulticore(true)) }()
+	select {
+	case e := <-h.booted:
+		waitListening(addr)
+		return addr, stopper(e.Stop), nil
+	case err := <-failed:
+		return "", nil, err
+	}
+}
+
+// noLog keeps gnet silent.
+type noLog struct{}
+
+func (noLog) Debugf(string, ...any) {}
+func (noLog) Infof(string, ...any)  {}
+func (noLog) Warnf(string, ...any)  {}
+func (noLog) Errorf(string, ...any) {}
+func (noLog) Fatalf(string, ...any) {}
+
+func freeAddr() (string, error) {
+	l, err := listenTCP()
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// waitListening waits until the address is bound, without a connection that the server would see.
+func waitListening(addr string) {
+	for range 1000 {
+		l, err := net.Listen("tcp4", addr)
+		if err != nil {
+			return
+		}
+		l.Close()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func serveNbio(o options, accepted func(*watched)) (string, func(), error) {
+	nbiolog.SetLevel(nbiolog.LevelNone)
+	addr, err := freeAddr()
+	if err != nil {
+		return "", nil, err
+	}
+	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{addr}})
+	e.OnOpen(func(c *nbio.Conn) {
+		if o.lean {
+			accepted(nil)
+			return
+		}
+		tune(c, o)
+		l := new(loopConn)
+		c.SetSession(l)
+		if o.readIdle > 0 {
+			c.SetReadDeadline(time.Now().Add(o.readIdle))
+		}
+		accepted(l.open(func(b []byte) error { _, err := c.Write(b); return err }, func() { c.Close() }))
+	})
+	e.OnData(func(c *nbio.Conn, data []byte) {
+		if l, ok := c.Session().(*loopConn); ok {
+			l.got.Add(int64(len(data)))
+		}
+	})
+	e.OnClose(func(c *nbio.Conn, err error) {
+		if l, ok := c.Session().(*loopConn); ok {
+			l.ended(err)
+		} else if o.lean {
+			o.ended()
+		}
+	})
+	if err := e.Start(); err != nil {
+		return "", nil, err
+	}
+	return addr, stopper(e.Shutdown), nil
+}
