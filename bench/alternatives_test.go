@@ -101,7 +101,7 @@ var alternatives = []*alternative{
 	{name: nameParked, how: "a goroutine in a Read of 1 byte, which it keeps", watch: tuned(watchParked)},
 	{name: "socket options", how: "keep-alive and TCP_USER_TIMEOUT, as grpc-go sets them, with a parked Read", watch: watchOptions},
 	{name: nameHTTP, how: "the request's context, by net/http's background Read", serve: serveHTTP, prelude: httpPrelude},
-	{name: nameDup, how: "the system calls of wizardishungry/blockuntilclosed: epoll IN, RDHUP, ONESHOT on a duplicate", watch: tuned(watchDup)},
+	{name: nameDup, how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup)},
 	{name: nameNetpoll, module: "github.com/cloudwego/netpoll", how: "an event loop in the place of package net", serve: serveNetpoll},
 	{name: nameGnet, module: "github.com/panjf2000/gnet/v2", how: "an event loop in the place of package net", serve: serveGnet},
 	{name: nameNbio, module: "github.com/lesismal/nbio", how: "an event loop in the place of package net", serve: serveNbio},

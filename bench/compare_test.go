@@ -78,13 +78,7 @@ func (r *row) try(t *testing.T, a *alternative) cell {
 func (r *row) tryOnce(t *testing.T, a *alternative) cell {
 	tr := &trial{t: t, row: r, alt: a}
 	defer tr.end()
-	switch {
-	case r.tls:
-		return tr.runTLS()
-	case r.process:
-		return tr.run(tr.openProcess)
-	}
-	return tr.run(tr.open)
+	return tr.run()
 }
 
 // TestCompare measures each alternative in each situation and prints the table. It fails if the library does not do what

@@ -4,7 +4,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"github.com/lesismal/nbio"
 	nbiolog "github.com/lesismal/nbio/logging"
 	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/logging"
 )
 
 func httpPrelude(unread bool) string {
@@ -152,16 +152,7 @@ func (h *gnetHandler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := new(loopConn)
 	c.SetContext(l)
 	h.accepted(l.open(func(b []byte) error {
-		done := make(chan error, 1)
-		if err := c.AsyncWrite(append([]byte(nil), b...), func(_ gnet.Conn, err error) error { done <- err; return nil }); err != nil {
-			return err
-		}
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(patience):
-			return errors.New("not written")
-		}
+		return c.AsyncWrite(append([]byte(nil), b...), nil)
 	}, func() { c.Close() }))
 	return nil, gnet.None
 }
@@ -184,59 +175,28 @@ func (h *gnetHandler) OnClose(c gnet.Conn, err error) gnet.Action {
 }
 
 func serveGnet(o options, accepted func(*watched)) (string, func(), error) {
-	addr, err := freeAddr()
+	l, err := listenTCP() // gnet does not tell which port it took
 	if err != nil {
 		return "", nil, err
 	}
+	addr := l.Addr().String()
+	l.Close()
 	h := &gnetHandler{o: o, accepted: accepted, booted: make(chan gnet.Engine, 1)}
 	failed := make(chan error, 1)
-	go func() { failed <- gnet.Run(h, "tcp4://"+addr, gnet.WithLogger(noLog{}), gnet.WithMulticore(true)) }()
+	go func() {
+		failed <- gnet.Run(h, "tcp4://"+addr, gnet.WithLogLevel(logging.FatalLevel), gnet.WithMulticore(true))
+	}()
 	select {
 	case e := <-h.booted:
-		waitListening(addr)
 		return addr, stopper(e.Stop), nil
 	case err := <-failed:
 		return "", nil, err
 	}
 }
 
-// noLog keeps gnet silent.
-type noLog struct{}
-
-func (noLog) Debugf(string, ...any) {}
-func (noLog) Infof(string, ...any)  {}
-func (noLog) Warnf(string, ...any)  {}
-func (noLog) Errorf(string, ...any) {}
-func (noLog) Fatalf(string, ...any) {}
-
-func freeAddr() (string, error) {
-	l, err := listenTCP()
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// waitListening waits until the address is bound, without a connection that the server would see.
-func waitListening(addr string) {
-	for range 1000 {
-		l, err := net.Listen("tcp4", addr)
-		if err != nil {
-			return
-		}
-		l.Close()
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func serveNbio(o options, accepted func(*watched)) (string, func(), error) {
 	nbiolog.SetLevel(nbiolog.LevelNone)
-	addr, err := freeAddr()
-	if err != nil {
-		return "", nil, err
-	}
-	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{addr}})
+	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{"127.0.0.1:0"}})
 	e.OnOpen(func(c *nbio.Conn) {
 		if o.lean {
 			accepted(nil)
@@ -265,5 +225,5 @@ func serveNbio(o options, accepted func(*watched)) (string, func(), error) {
 	if err := e.Start(); err != nil {
 		return "", nil, err
 	}
-	return addr, stopper(e.Shutdown), nil
+	return e.Addrs[0], stopper(e.Shutdown), nil
 }

@@ -39,29 +39,43 @@ type trial struct {
 }
 
 // run opens the connection and runs the row.
-func (t *trial) run(open func() error) cell {
-	if t.row.needsConn && t.alt.watch == nil {
+func (t *trial) run() cell {
+	if (t.row.needsConn || t.row.tls) && t.alt.watch == nil {
 		return cell{verdict: na}
 	}
-	if err := open(); err != nil {
+	if t.row.tls {
+		return t.runTLS()
+	}
+	if err := t.open(); err != nil {
 		return cell{verdict: failed, note: err.Error()}
 	}
 	return t.row.run(t)
 }
 
-func (t *trial) listen() (err error) {
+// open starts the server and connects the client to it, in this process or in one of its own.
+func (t *trial) open() error {
 	var stop func()
-	if t.addr, t.accepted, stop, err = t.alt.listen(t.row.opts); err == nil {
-		t.undo = append(t.undo, stop)
+	var err error
+	if t.addr, t.accepted, stop, err = t.alt.listen(t.row.opts); err != nil {
+		return err
+	}
+	t.undo = append(t.undo, stop)
+	prelude := ""
+	if t.alt.prelude != nil {
+		prelude = t.alt.prelude(t.row.unread)
+	}
+	if t.row.process {
+		t.farm = startFarm(t.t)
+		t.undo = append(t.undo, func() { t.farm.cmd.Process.Kill() })
+		_, err = t.farm.do(order{Op: "dial", Addr: t.addr, Prelude: prelude, N: 1})
+	} else if t.peer, err = livenesstest.Dial("tcp4", t.addr); err == nil {
+		t.undo = append(t.undo, func() { t.peer.Close() })
+		_, err = io.WriteString(t.peer, prelude)
+	}
+	if err == nil {
+		t.w, err = t.accept()
 	}
 	return err
-}
-
-func (t *trial) prelude() string {
-	if t.alt.prelude == nil {
-		return ""
-	}
-	return t.alt.prelude(t.row.unread)
 }
 
 func (t *trial) accept() (*watched, error) {
@@ -74,34 +88,6 @@ func (t *trial) accept() (*watched, error) {
 	case <-time.After(20 * time.Second):
 		return nil, errors.New("no connection was accepted")
 	}
-}
-
-func (t *trial) open() (err error) {
-	if err = t.listen(); err != nil {
-		return err
-	}
-	if t.peer, err = livenesstest.Dial("tcp4", t.addr); err != nil {
-		return err
-	}
-	t.undo = append(t.undo, func() { t.peer.Close() })
-	if _, err := io.WriteString(t.peer, t.prelude()); err != nil {
-		return err
-	}
-	t.w, err = t.accept()
-	return err
-}
-
-func (t *trial) openProcess() (err error) {
-	if err = t.listen(); err != nil {
-		return err
-	}
-	t.farm = startFarm(t.t)
-	t.undo = append(t.undo, func() { t.farm.cmd.Process.Kill() })
-	if _, err := t.farm.do(order{Op: "dial", Addr: t.addr, Prelude: t.prelude(), N: 1}); err != nil {
-		return err
-	}
-	t.w, err = t.accept()
-	return err
 }
 
 // end closes everything. Nothing in it may take for ever.
@@ -122,9 +108,6 @@ func (t *trial) end() {
 // runTLS runs the row under TLS. The library watches the connection beneath, as it is documented; the others get what the
 // application has.
 func (t *trial) runTLS() cell {
-	if t.alt.watch == nil {
-		return cell{verdict: na}
-	}
 	inner := *t.alt
 	if t.alt.name != nameLiveness {
 		inner.watch = func(conn net.Conn, o options) (*watched, error) { return &watched{Conn: conn}, nil }

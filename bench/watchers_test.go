@@ -108,11 +108,11 @@ func checkByRead(raw syscall.RawConn, read func(fd int, b []byte) (int, error)) 
 	return errors.Join(err, verdict)
 }
 
-// watchDeadline takes any byte for a broken connection, as the drivers do, and loses it.
 func watchDeadline(conn net.Conn, o options) (*watched, error) {
 	return &watched{Conn: conn, probe: func() error { return deadlineCheck(conn) }}, nil
 }
 
+// deadlineCheck takes any byte for a broken connection, as the drivers do, and loses it.
 func deadlineCheck(conn net.Conn) error {
 	conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 	defer conn.SetReadDeadline(time.Time{})
@@ -181,47 +181,8 @@ func watchOptions(conn net.Conn, o options) (*watched, error) {
 	return watchParked(conn, o)
 }
 
-// A dupWatcher has duplicates of descriptors in an epoll of its own.
-type dupWatcher struct {
-	epfd int
-	mu   sync.Mutex
-	gone map[int32]chan struct{}
-}
-
-var dups = sync.OnceValues(func() (*dupWatcher, error) {
-	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	w := &dupWatcher{epfd: epfd, gone: make(map[int32]chan struct{})}
-	go w.loop()
-	return w, nil
-})
-
-func (w *dupWatcher) loop() {
-	events := make([]unix.EpollEvent, 128)
-	for {
-		n, err := unix.EpollWait(w.epfd, events, -1)
-		if err != nil && err != unix.EINTR {
-			return
-		}
-		for _, e := range events[:max(n, 0)] {
-			w.mu.Lock()
-			if c := w.gone[e.Fd]; c != nil {
-				close(c)
-				delete(w.gone, e.Fd)
-				unix.Close(int(e.Fd))
-			}
-			w.mu.Unlock()
-		}
-	}
-}
-
+// watchDup waits for readability or RDHUP on a duplicate of the descriptor, once. The wait occupies a thread.
 func watchDup(conn net.Conn, o options) (*watched, error) {
-	w, err := dups()
-	if err != nil {
-		return nil, err
-	}
 	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
@@ -236,9 +197,12 @@ func watchDup(conn net.Conn, o options) (*watched, error) {
 		return nil, err
 	}
 	gone := make(chan struct{})
-	w.mu.Lock()
-	w.gone[int32(dup)] = gone
-	w.mu.Unlock()
-	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLERR | unix.EPOLLONESHOT)
-	return &watched{Conn: conn, gone: gone}, unix.EpollCtl(w.epfd, unix.EPOLL_CTL_ADD, dup, &unix.EpollEvent{Events: events, Fd: int32(dup)})
+	go func() {
+		defer unix.Close(dup)
+		defer close(gone)
+		for err := error(unix.EINTR); err == unix.EINTR; {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(dup), Events: unix.POLLIN | unix.POLLRDHUP}}, -1)
+		}
+	}()
+	return &watched{Conn: conn, gone: gone}, nil
 }
