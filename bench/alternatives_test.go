@@ -5,10 +5,8 @@ package bench
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -19,20 +17,20 @@ import (
 
 // An alternative is one way to learn that the peer of a connection is gone.
 type alternative struct {
-	name   string
-	module string // in go.mod, for the version; empty if it is the standard library or a copy of the system calls
-	how    string
+	name string
+	how  string
 
 	// watch takes any connection. Alternatives with a connection type and a listener of their own have serve instead.
-	watch func(conn net.Conn, o options) (*watched, error)
+	watch func(conn net.Conn, o options) *watched
 	serve serveFunc
 
 	prelude func(unread bool) string // what a client sends first
+	noTLS   bool
 }
 
 // A serveFunc starts a server on loopback, which calls accepted for each connection. With options.lean it passes nil and
 // calls options.ended for each connection that ended, so that a benchmark measures the alternative alone.
-type serveFunc func(o options, accepted func(*watched)) (addr string, stop func(), err error)
+type serveFunc func(o options, accepted func(*watched)) (addr string, stop func())
 
 // options are what a row asks for. An alternative that cannot do it does what it can.
 type options struct {
@@ -72,8 +70,6 @@ func (w *watched) close() {
 	}
 }
 
-var errGone = errors.New("not alive")
-
 // Names that rows or benchmarks refer to.
 const (
 	nameLiveness  = "liveness"
@@ -93,85 +89,72 @@ const (
 var alternatives = []*alternative{
 	{name: nameLiveness, how: "this library: Wrap, Done", watch: watchLiveness},
 	{name: nameCheck, how: "this library: Check of a bare connection", watch: tuned(watchCheck)},
-	{name: nameConnstate, module: "github.com/cloudwego/gopkg", how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate)},
-	{name: nameConncheck, module: "github.com/murfffi/conncheck", how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
+	{name: nameConnstate, how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate), noTLS: true},
+	{name: nameConncheck, how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
 	{name: nameMySQL, how: "the system calls of go-sql-driver/mysql: read of 1 byte under RawConn.Read, beneath TLS", watch: tuned(watchMySQL)},
 	{name: nameRedis, how: "the system calls of go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: tuned(watchRedis)},
 	{name: "1 ms read", how: "old pgx, mongo: a Read of 1 byte with a deadline of 1 ms", watch: tuned(watchDeadline)},
 	{name: nameParked, how: "a goroutine in a Read of 1 byte, which it keeps", watch: tuned(watchParked)},
 	{name: "socket options", how: "keep-alive and TCP_USER_TIMEOUT, as grpc-go sets them, with a parked Read", watch: watchOptions},
 	{name: nameHTTP, how: "the request's context, by net/http's background Read", serve: serveHTTP, prelude: httpPrelude},
-	{name: nameDup, how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup)},
-	{name: nameNetpoll, module: "github.com/cloudwego/netpoll", how: "an event loop in the place of package net", serve: serveNetpoll},
-	{name: nameGnet, module: "github.com/panjf2000/gnet/v2", how: "an event loop in the place of package net", serve: serveGnet},
-	{name: nameNbio, module: "github.com/lesismal/nbio", how: "an event loop in the place of package net", serve: serveNbio},
+	{name: nameDup, how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup), noTLS: true},
+	{name: nameNetpoll, how: "an event loop in the place of package net", serve: serveNetpoll},
+	{name: nameGnet, how: "an event loop in the place of package net", serve: serveGnet},
+	{name: nameNbio, how: "an event loop in the place of package net", serve: serveNbio},
 }
 
-func alternativeNamed(name string) *alternative {
-	for _, a := range alternatives {
-		if a.name == name {
-			return a
-		}
-	}
-	panic("no alternative " + name)
-}
-
-// version is that of the module that was compiled in.
-func (a *alternative) version() string {
-	info, ok := debug.ReadBuildInfo()
-	for _, dep := range info.Deps {
-		if ok && a.module != "" && dep.Path == a.module {
-			return " " + dep.Version
-		}
-	}
-	return ""
-}
-
-// listen starts a server on loopback. The channel receives nil for a connection that could not be watched.
-func (a *alternative) listen(o options) (addr string, accepted <-chan *watched, stop func(), err error) {
-	conns := make(chan *watched, 100)
-	if a.serve != nil {
-		addr, stop, err = a.serve(o, func(w *watched) { conns <- w })
-		return addr, conns, stop, err
-	}
-	l, err := listenTCP()
+// check and must panic. In a trial, that makes the cell a failed measurement.
+func check(err error) {
 	if err != nil {
-		return "", nil, nil, err
+		panic(err)
 	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			w, err := a.watch(conn, o)
-			if err != nil {
-				conn.Close()
-			}
-			conns <- w
-		}
-	}()
-	return l.Addr().String(), conns, func() { l.Close() }, nil
+}
+
+func must[T any](v T, err error) T {
+	check(err)
+	return v
+}
+
+// listen starts a server on loopback.
+func (a *alternative) listen(o options) (addr string, accept func() *watched, stop func()) {
+	if a.serve != nil {
+		conns := make(chan *watched, 100)
+		addr, stop = a.serve(o, func(w *watched) { conns <- w })
+		return addr, func() *watched { return await(conns, 1) }, stop
+	}
+	l := listenTCP()
+	return l.Addr().String(), func() *watched { return a.watch(must(l.Accept()), o) }, func() { l.Close() }
 }
 
 // listenTCP leaves keep-alive off: no probes but those that a row asks for.
-func listenTCP() (net.Listener, error) {
+func listenTCP() net.Listener {
 	lc := net.ListenConfig{KeepAlive: -1}
-	return lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	return must(lc.Listen(context.Background(), "tcp4", "127.0.0.1:0"))
+}
+
+// await receives n times within a minute.
+func await[T any](c <-chan T, n int) (last T) {
+	limit := time.After(time.Minute)
+	for i := range n {
+		select {
+		case last = <-c:
+		case <-limit:
+			panic(fmt.Errorf("only %d of %d were accepted or reported", i, n))
+		}
+	}
+	return last
 }
 
 // tuned gives a socket the keep-alive that the library would set: every program can do that much with package net.
-func tuned(watch func(net.Conn, options) (*watched, error)) func(net.Conn, options) (*watched, error) {
-	return func(conn net.Conn, o options) (*watched, error) {
+func tuned(watch func(net.Conn, options) *watched) func(net.Conn, options) *watched {
+	return func(conn net.Conn, o options) *watched {
 		tune(conn, o)
 		return watch(conn, o)
 	}
 }
 
 func tune(conn net.Conn, o options) {
-	if raw, err := rawOf(conn); err == nil {
-		raw.Control(func(fd uintptr) { tuneFD(int(fd), o) })
-	}
+	check(rawOf(conn).Control(func(fd uintptr) { tuneFD(int(fd), o) }))
 }
 
 func tuneFD(fd int, o options) {
@@ -186,25 +169,17 @@ func tuneFD(fd int, o options) {
 }
 
 // rawOf finds the socket beneath TLS as the drivers do.
-func rawOf(conn net.Conn) (syscall.RawConn, error) {
+func rawOf(conn net.Conn) syscall.RawConn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	s, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, fmt.Errorf("%T has no SyscallConn", conn)
-	}
-	return s.SyscallConn()
+	return must(conn.(syscall.Conn).SyscallConn())
 }
 
-// descriptor returns the number of conn's descriptor, or -1.
-func descriptor(conn net.Conn) int {
+func descriptor(conn net.Conn) (fd int) {
 	if p, ok := conn.(*parked); ok {
 		conn = p.Conn
 	}
-	fd := -1
-	if raw, err := rawOf(conn); err == nil {
-		raw.Control(func(f uintptr) { fd = int(f) })
-	}
+	check(rawOf(conn).Control(func(f uintptr) { fd = int(f) }))
 	return fd
 }

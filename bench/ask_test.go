@@ -3,9 +3,11 @@
 package bench
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,22 +23,19 @@ import (
 
 func wrap(tb testing.TB, cfg *liveness.Config) (*liveness.Conn, *livenesstest.Peer) {
 	conn, peer := livenesstest.Pair(tb, "tcp4")
-	c, err := liveness.Wrap(conn, cfg)
-	fatal(tb, err)
+	c := must(liveness.Wrap(conn, cfg))
 	tb.Cleanup(func() { c.Close() })
 	return c, peer
 }
 
-// BenchmarkAsk asks about a live, idle connection.
+// BenchmarkAsk asks about a live, idle connection. raw-poll-Control is the least that a check can cost: one system call,
+// while the descriptor cannot be closed.
 func BenchmarkAsk(b *testing.B) {
 	c, _ := wrap(b, nil)
 	conn, _ := livenesstest.Pair(b, "tcp4")
-	raw, err := rawOf(conn)
-	fatal(b, err)
-	state, err := connstate.ListenConnState(conn)
-	fatal(b, err)
-	defer state.Close()
+	raw := rawOf(conn)
 	fd := descriptor(conn)
+	state := sync.OnceValue(func() connstate.ConnStater { return must(connstate.ListenConnState(conn)) })
 	for _, way := range []struct {
 		name  string
 		alive func() bool
@@ -49,13 +48,13 @@ func BenchmarkAsk(b *testing.B) {
 		{"Check", func() bool { return liveness.Check(c) == nil }},
 		{"Check-bare", func() bool { return liveness.Check(conn) == nil }},
 		{"Status", func() bool { return c.Status().State == liveness.Connected }},
-		{"connstate", func() bool { return state.State() == connstate.StateOK }},
+		{"connstate", func() bool { return state().State() == connstate.StateOK }},
 		{"conncheck", func() bool { return conncheck.Do(conn) == conncheck.StatusOpen }},
 		{"mysql", func() bool { return mysqlCheck(raw) == nil }},
 		{"go-redis", func() bool { return redisCheck(conn, raw) == nil }},
 		{"1-ms-read", func() bool { return deadlineCheck(conn) == nil }},
 	} {
-		b.Run(way.name, func(b *testing.B) {
+		isolated(b, way.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if !way.alive() {
@@ -64,37 +63,6 @@ func BenchmarkAsk(b *testing.B) {
 			}
 		})
 	}
-}
-
-// BenchmarkAliveToPoll takes turns, so that what else the machine does meets both. raw-poll-Control is the least that a
-// check can cost: one system call while the descriptor cannot be closed.
-func BenchmarkAliveToPoll(b *testing.B) {
-	c, _ := wrap(b, nil)
-	conn, _ := livenesstest.Pair(b, "tcp4")
-	raw, err := rawOf(conn)
-	fatal(b, err)
-	poll := pollUnderControl(raw)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	took := func(alive func() bool) float64 {
-		start := threadTime()
-		for range 500 {
-			alive()
-		}
-		return float64(threadTime() - start)
-	}
-	var ratios []float64
-	for b.Loop() {
-		ratios = append(ratios, took(c.Alive)/took(poll))
-	}
-	b.ReportMetric(quantile(ratios, 0.5), "ratio")
-	b.ReportMetric(0, "ns/op")
-}
-
-func threadTime() time.Duration {
-	var ts unix.Timespec
-	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
-	return time.Duration(ts.Nano())
 }
 
 func quantile(v []float64, q float64) float64 {
@@ -130,52 +98,36 @@ func pollUnderControl(raw syscall.RawConn) func() bool {
 
 // BenchmarkWrap registers one connection. close-ns is what Close takes then.
 func BenchmarkWrap(b *testing.B) {
-	const batch = 200
-	for _, s := range subjects {
-		if s.attach == nil {
-			continue
-		}
-		b.Run(s.name, func(b *testing.B) {
-			wrap(b, nil) // the library starts nothing for the first connection below
-			l, err := listenTCP()
-			fatal(b, err)
-			defer l.Close()
-			attach := s.attach(func() {})
-			var registered, closed time.Duration
-			var before, after runtime.MemStats
-			var mallocs, size uint64
-			n := 0.0
-			for b.Loop() {
-				conns, peers, kept := make([]net.Conn, batch), make([]*livenesstest.Peer, batch), make([]closer, batch)
-				for i := range conns {
-					peers[i], err = livenesstest.Dial("tcp4", l.Addr().String())
-					fatal(b, err)
-					conns[i], err = l.Accept()
-					fatal(b, err)
-				}
-				runtime.ReadMemStats(&before)
-				start := time.Now()
-				for i, conn := range conns {
-					if kept[i], err = attach(conn); err != nil {
-						b.Fatal(err)
-					}
-				}
-				registered += time.Since(start)
-				runtime.ReadMemStats(&after)
-				mallocs, size, n = mallocs+after.Mallocs-before.Mallocs, size+after.TotalAlloc-before.TotalAlloc, n+batch
-				start = time.Now()
-				for i := range kept {
-					kept[i].Close()
-				}
-				closed += time.Since(start)
-				for _, p := range peers {
-					p.Close()
-				}
+	eachSubject(b, func(s *subject) bool { return s.attach != nil }, func(b *testing.B, s *subject) {
+		b.ReportAllocs()
+		wrap(b, nil) // so that the library has started what it starts for the first connection
+		attach := s.attach(func() {})
+		var registered, closed time.Duration
+		var before, after runtime.MemStats
+		var mallocs, size uint64
+		n := 0.0
+		for b.Loop() {
+			conns, peers, kept := make([]net.Conn, 200), make([]*livenesstest.Peer, 200), make([]io.Closer, 200)
+			for i := range conns {
+				conns[i], peers[i] = livenesstest.Pair(b, "tcp4")
 			}
-			b.ReportMetric(float64(registered)/n, "ns/op")
-			b.ReportMetric(float64(closed)/n, "close-ns")
-			b.ReportMetric(float64(mallocs)/n, "allocs/op")
-			b.ReportMetric(float64(size)/n, "B/op")
-		})
-	}
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			for i, conn := range conns {
+				kept[i] = must(attach(conn))
+			}
+			registered += time.Since(start)
+			runtime.ReadMemStats(&after)
+			mallocs, size, n = mallocs+after.Mallocs-before.Mallocs, size+after.TotalAlloc-before.TotalAlloc, n+float64(len(conns))
+			start = time.Now()
+			for i := range kept {
+				kept[i].Close()
+			}
+			closed += time.Since(start)
+			for _, p := range peers {
+				p.Close()
+			}
+		}
+		report(b, "ns/op", float64(registered)/n, "close-ns", float64(closed)/n, "allocs/op", float64(mallocs)/n, "B/op", float64(size)/n)
+	})
 }

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,51 +57,32 @@ type farm struct {
 	out *json.Decoder
 }
 
-func startFarm(tb testing.TB) *farm {
-	tb.Helper()
+func startFarm() *farm {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=1")
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	fatal(tb, err)
-	out, err := cmd.StdoutPipe()
-	fatal(tb, err)
-	fatal(tb, cmd.Start())
-	tb.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return &farm{cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReader(out))}
+	f := &farm{cmd: cmd, in: must(cmd.StdinPipe()), out: json.NewDecoder(must(cmd.StdoutPipe()))}
+	check(cmd.Start())
+	return f
 }
 
 // do returns when the order has been carried out.
-func (f *farm) do(o order) (answer, error) {
-	var a answer
-	if err := json.NewEncoder(f.in).Encode(o); err != nil {
-		return a, err
-	}
-	if err := f.out.Decode(&a); err != nil {
-		return a, fmt.Errorf("the clients' process is gone: %w", err)
-	}
+func (f *farm) do(o order) (a answer) {
+	check(json.NewEncoder(f.in).Encode(o))
+	check(f.out.Decode(&a))
 	if a.Err != "" {
-		return a, errors.New(a.Err)
+		panic(errors.New(a.Err))
 	}
-	return a, nil
-}
-
-func (f *farm) must(tb testing.TB, o order) answer {
-	tb.Helper()
-	a, err := f.do(o)
-	fatal(tb, err)
 	return a
 }
 
-func fatal(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
+func (f *farm) kill() {
+	f.cmd.Process.Kill()
+	f.cmd.Wait()
 }
 
 func farmMain() {
-	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var conns []*net.TCPConn
 	for {
 		var o order

@@ -3,74 +3,64 @@
 package bench
 
 import (
+	"errors"
 	"io"
 	"time"
 
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-func ownDeadline(t *trial) cell {
+func ownDeadline(t *trial) string {
 	t.w.SetDeadline(time.Now().Add(-time.Second))
 	alarm := t.alarm(settle)
 	t.w.SetDeadline(time.Time{})
-	if alarm != nil {
-		return *alarm
+	if alarm {
+		return falseAlarm
 	}
 	return t.exchange(0)
 }
 
-func keptDeadline(t *trial) cell {
+func keptDeadline(t *trial) string {
 	t.w.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	if c := t.alarm(10 * time.Millisecond); c != nil {
-		return *c
-	}
+	t.calm(10 * time.Millisecond)
 	over := make(chan struct{})
 	go func() { t.w.Read(make([]byte, 1)); close(over) }()
 	select {
 	case <-over:
-		return cell{verdict: ok}
+		return ok
 	case <-time.After(patience):
-		return cell{verdict: rewritten}
+		return rewritten
 	}
 }
 
-func pending(t *trial) cell {
-	if err := t.peerSends(fewBytes); err != nil {
-		return cell{verdict: failed, note: err.Error()}
+func pending(t *trial) (verdict string) {
+	t.peerSends(fewBytes)
+	if t.alarm(settle) {
+		defer func() { // are the bytes still there?
+			if verdict = falseAlarm; recover() == stopped(eaten) {
+				verdict += ", " + eaten
+			}
+		}()
 	}
+	return t.exchange(fewBytes)
+}
+
+func lateResponse(t *trial) string {
+	check(t.peer.CloseWrite())
 	alarm := t.alarm(settle)
-	c := t.exchange(fewBytes)
-	if alarm == nil {
-		return c
+	if verdict := t.respond(); !alarm || verdict != ok {
+		return verdict
 	}
-	if c.verdict == eaten {
-		alarm.verdict += ", " + eaten
-	}
-	return *alarm
+	return falseAlarm
 }
 
-func lateResponse(t *trial) cell {
-	if err := t.peer.CloseWrite(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
-	alarm := t.alarm(settle)
-	if c := t.respond(); alarm == nil || c.verdict != ok {
-		return c
-	}
-	return *alarm
-}
-
-func ownCloseRead(t *trial) cell {
-	if err := t.w.Conn.(interface{ CloseRead() error }).CloseRead(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
-	if c := t.alarm(settle); c != nil {
-		return *c
-	}
+func ownCloseRead(t *trial) string {
+	check(t.w.Conn.(interface{ CloseRead() error }).CloseRead())
+	t.calm(settle)
 	return t.respond()
 }
 
-func parkedReader(t *trial) cell {
+func parkedReader(t *trial) string {
 	got := make(chan string, 1)
 	go func() {
 		b := make([]byte, 5)
@@ -78,113 +68,87 @@ func parkedReader(t *trial) cell {
 		got <- string(b)
 	}()
 	time.Sleep(10 * time.Millisecond)
-	if c := t.alarm(settle); c != nil {
-		return *c
-	}
-	if _, err := io.WriteString(t.peer, "hello"); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+	t.calm(settle)
+	io.WriteString(t.peer, "hello")
 	select {
 	case s := <-got:
 		if s == "hello" {
-			return cell{verdict: ok}
+			return ok
 		}
 	case <-time.After(patience):
 	}
-	return cell{verdict: eaten}
+	return eaten
 }
 
 // tickets has session tickets unread in the socket: bytes that are no application data.
-func tickets(t *trial) cell {
+func tickets(t *trial) string {
 	time.Sleep(20 * time.Millisecond)
 	alarm := t.alarm(settle)
-	go io.WriteString(t.peer, "hello")
-	t.w.SetReadDeadline(time.Now().Add(patience))
-	b := make([]byte, 5)
-	if _, err := io.ReadFull(t.w, b); err != nil || string(b) != "hello" {
-		return cell{verdict: eaten}
+	go t.peer.Write(make([]byte, 5))
+	t.receive(5)
+	if alarm {
+		return falseAlarm
 	}
-	if alarm != nil {
-		return *alarm
-	}
-	return cell{verdict: ok}
+	return ok
 }
 
 // reuse closes a connection, has its descriptor used by another, and then calls what a program may call late. The clients
 // are in another process, so that theirs are not the numbers.
-func reuse(t *trial) cell {
+func reuse(t *trial) string {
 	if t.w.gone == nil {
-		return cell{verdict: na, note: "nothing is registered"}
+		return na
 	}
 	first, number := t.w, descriptor(t.w.Conn)
 	first.Conn.Close()
 	for range 200 {
-		if _, err := t.farm.do(order{Op: "dial", Addr: t.addr, N: 1}); err != nil {
-			return cell{verdict: failed, note: err.Error()}
-		}
-		w, err := t.accept()
-		if err != nil {
-			return cell{verdict: failed, note: err.Error()}
-		}
-		if descriptor(w.Conn) != number {
-			t.undo = append(t.undo, w.close)
+		t.farm.do(order{Op: "dial", Addr: t.addr, N: 1})
+		t.w = t.accept()
+		if descriptor(t.w.Conn) != number {
+			t.undo = append(t.undo, t.w.close)
 			continue
 		}
 		first.close()
 		if first.probe != nil {
 			first.probe()
 		}
-		t.w = w
-		c := t.await(patience, func() error { _, err := t.farm.do(order{Op: "close", N: 1}); return err })
-		if c.verdict == found {
-			return cell{verdict: ok}
+		if t.await(patience, func() error { t.farm.do(order{Op: "close", N: 1}); return nil }) == found {
+			return ok
 		}
-		return cell{verdict: mixedUp, note: c.verdict}
+		return mixedUp
 	}
-	return cell{verdict: failed, note: "the descriptor was not used again"}
+	panic(errors.New("the descriptor was not used again"))
 }
 
 // zeroWindow fills the peer's window. The peer is there, and its kernel answers.
-func zeroWindow(t *trial) cell {
+func zeroWindow(t *trial) string {
 	full := make([]byte, 1<<20)
 	if t.w.Conn == nil {
 		for range 8 {
 			go t.w.send(full)
 		}
-		if c := t.alarm(cableFor + 2*time.Second); c != nil {
-			return *c
-		}
-		return cell{verdict: ok}
+		t.calm(cableFor + 2*time.Second)
+		return ok
 	}
 	t.w.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 	for err := error(nil); err == nil; {
 		_, err = t.w.Write(full)
 	}
 	t.w.SetWriteDeadline(time.Time{})
-	if c := t.alarm(cableFor + 2*time.Second); c != nil {
-		return *c
-	}
+	t.calm(cableFor + 2*time.Second)
 	t.peer.Drain()
 	t.w.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	if _, err := t.w.Write(full); err != nil {
-		return cell{verdict: falseAlarm, note: err.Error()}
+		return falseAlarm
 	}
-	return cell{verdict: ok}
+	return ok
 }
 
 // cableOut is an outage shorter than half of PeerTimeout, with data in flight.
-func cableOut(t *trial) cell {
-	mend, err := livenesstest.Cut(t.peer)
-	if err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+func cableOut(t *trial) string {
+	mend := must(livenesstest.Cut(t.peer))
 	t.w.send([]byte("while it was out"))
 	time.Sleep(1500 * time.Millisecond)
-	if err := mend(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
-	if c := t.alarm(3 * time.Second); c != nil {
-		return *c
-	}
+	check(mend())
+	t.calm(3 * time.Second)
 	return t.respond()
 }

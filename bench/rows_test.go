@@ -4,7 +4,6 @@ package bench
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -26,7 +25,7 @@ type row struct {
 	dialling    bool // the watched end is the TLS client
 	needsConn   bool // of an alternative that leaves the application its connection
 	known       map[string]string
-	run         func(t *trial) cell
+	run         func(t *trial) string
 }
 
 const (
@@ -43,26 +42,21 @@ const (
 var cable = options{peerTimeout: cableFor}
 
 // behind ends the connection behind bytes that nobody has read.
-func behind(end func(t *trial) error) func(*trial) cell {
-	return func(t *trial) cell {
-		if err := t.peerSends(fewBytes); err != nil {
-			return cell{verdict: failed, note: err.Error()}
-		}
+func behind(end func(t *trial) error) func(*trial) string {
+	return func(t *trial) string {
+		t.peerSends(fewBytes)
 		return t.await(patience, func() error { return end(t) })
 	}
 }
 
 // received sends bytes, ends the connection, and expects the application to get them all after the report.
-func received(limit time.Duration, end func(t *trial) error) func(*trial) cell {
-	return func(t *trial) cell {
+func received(limit time.Duration, end func(t *trial) error) func(*trial) string {
+	return func(t *trial) string {
 		if t.w.Conn == nil && t.w.received == nil {
-			return cell{verdict: na}
+			return na
 		}
-		c := t.await(limit, func() error { return errors.Join(t.peerSends(manyBytes), end(t)) })
-		if c.verdict == blocked || c.verdict == failed {
-			return c
-		}
-		return t.allReceived(manyBytes)
+		t.await(limit, func() error { t.peerSends(manyBytes); return end(t) })
+		return t.receive(manyBytes)
 	}
 }
 
@@ -74,24 +68,22 @@ func cutInFlight(t *trial) error {
 }
 
 var rows = []*row{
-	{group: endings, name: "close (FIN)", run: func(t *trial) cell { return t.await(patience, t.peer.Close) }},
+	{group: endings, name: "close (FIN)", run: func(t *trial) string { return t.await(patience, t.peer.Close) }},
 	{group: endings, name: "close behind unread data", unread: true, run: behind(peerCloses), known: map[string]string{nameConncheck: missed, nameParked: missed}},
-	{group: endings, name: "reset (RST)", run: func(t *trial) cell { return t.await(patience, t.peer.Reset) }},
+	{group: endings, name: "reset (RST)", run: func(t *trial) string { return t.await(patience, t.peer.Reset) }},
 	{group: endings, name: "reset behind unread data", unread: true, run: behind(peerResets)},
-	{group: endings, name: "half-close, where it is the end", run: func(t *trial) cell { return t.await(patience, t.peer.CloseWrite) }},
-	{group: endings, name: "TLS close", tls: true, run: func(t *trial) cell { return t.await(patience, t.peer.Conn.Close) }},
-	{group: endings, name: "process killed", process: true, run: func(t *trial) cell { return t.await(patience, t.farm.cmd.Process.Kill) }},
-	{group: endings, name: "cable cut, idle", slow: true, opts: cable, run: func(t *trial) cell {
+	{group: endings, name: "half-close, where it is the end", run: func(t *trial) string { return t.await(patience, t.peer.CloseWrite) }},
+	{group: endings, name: "TLS close", tls: true, run: func(t *trial) string { return t.await(patience, t.peer.Conn.Close) }},
+	{group: endings, name: "process killed", process: true, run: func(t *trial) string { return t.await(patience, t.farm.cmd.Process.Kill) }},
+	{group: endings, name: "cable cut, idle", slow: true, opts: cable, run: func(t *trial) string {
 		return t.await(cableMax, func() error { return cut(t) })
 	}},
-	{group: endings, name: "cable cut, data in flight", slow: true, opts: cable, run: func(t *trial) cell {
+	{group: endings, name: "cable cut, data in flight", slow: true, opts: cable, run: func(t *trial) string {
 		return t.await(cableMax, func() error { return cutInFlight(t) })
 	}, known: map[string]string{nameCheck: missed}},
-	{group: endings, name: "process hangs, its kernel answers", slow: true, process: true, opts: options{readIdle: silence}, run: func(t *trial) cell {
+	{group: endings, name: "process hangs, its kernel answers", slow: true, process: true, opts: options{readIdle: silence}, run: func(t *trial) string {
 		start := time.Now()
-		if err := t.farm.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			return cell{verdict: failed, note: err.Error()}
-		}
+		check(t.farm.cmd.Process.Signal(syscall.SIGSTOP))
 		return t.notice(start, 4*silence)
 	}, known: map[string]string{nameCheck: missed}},
 
@@ -120,78 +112,70 @@ var rows = []*row{
 }
 
 // afterTimeout has unread bytes when the alternative reports a time-out, or when the application's own deadline expires.
-func afterTimeout(t *trial) cell {
-	if err := t.peerSends(manyBytes); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+func afterTimeout(t *trial) string {
+	t.peerSends(manyBytes)
 	got := 0
 	select {
 	case <-t.w.gone:
 	case <-time.After(3 * silence):
-		if t.w.Conn == nil {
-			return cell{verdict: na}
+		switch {
+		case t.alt.name == nameLiveness:
+			return missed
+		case t.w.Conn == nil:
+			return na
 		}
 		t.w.SetReadDeadline(time.Now().Add(-time.Second))
 		got, _ = t.w.Read(make([]byte, 1))
-		if t.alt.name == nameLiveness {
-			return cell{verdict: missed}
-		}
 	}
-	if t.w.Conn == nil && t.w.received == nil {
-		return cell{verdict: na}
-	}
-	return t.allReceived(manyBytes - got)
+	return t.receive(manyBytes - got)
 }
 
-func resetLeft(t *trial) cell {
-	if c := t.await(patience, t.peer.Reset); !c.good() {
-		return cell{verdict: na, note: c.verdict}
+func resetLeft(t *trial) string {
+	if t.await(patience, t.peer.Reset) != found || t.w.Conn == nil && t.w.closeErr == nil {
+		return na
 	}
 	var err error
-	switch {
-	case t.w.Conn != nil:
+	if t.w.Conn != nil {
 		t.w.SetReadDeadline(time.Now().Add(patience))
 		_, err = io.Copy(io.Discard, t.w)
-	case t.w.closeErr != nil:
+	} else {
 		err = t.w.closeErr()
-	default:
-		return cell{verdict: na}
 	}
 	if errors.Is(err, syscall.ECONNRESET) {
-		return cell{verdict: ok}
+		return ok
 	}
-	return cell{verdict: stolen, note: fmt.Sprint(err)}
+	return stolen
 }
 
 // retryLoop takes each time-out for its own and waits again with a new deadline, after the alternative has reported.
-func retryLoop(t *trial) cell {
-	if c := t.notice(time.Now(), 3*silence); !c.good() {
-		return cell{verdict: na}
+func retryLoop(t *trial) string {
+	if t.notice(time.Now(), 3*silence) != found {
+		return na
 	}
 	for start := time.Now(); time.Since(start) < 4*silence; {
 		t.w.SetReadDeadline(time.Now().Add(silence))
 		_, err := t.w.Read(make([]byte, 1))
 		var timeout net.Error
 		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
-			return cell{verdict: ok}
+			return ok
 		}
 	}
-	return cell{verdict: endless}
+	return endless
 }
 
-func ownClose(t *trial) cell {
+func ownClose(t *trial) string {
 	time.Sleep(10 * time.Millisecond)
 	t.w.close()
 	t.w.release = nil
 	t.peer.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, t.peer); errors.Is(err, os.ErrDeadlineExceeded) {
-		return cell{verdict: leaked}
+		return leaked
 	}
-	return cell{verdict: ok}
+	return ok
 }
 
 // forgotten drops the connection without Close and expects the garbage collector to close it.
-func forgotten(t *trial) cell {
+func forgotten(t *trial) string {
 	t.w = nil
 	freed := make(chan error, 1)
 	t.peer.SetReadDeadline(time.Now().Add(3 * time.Second))
@@ -201,9 +185,9 @@ func forgotten(t *trial) cell {
 		select {
 		case err := <-freed:
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return cell{verdict: leaked}
+				return leaked
 			}
-			return cell{verdict: ok}
+			return ok
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

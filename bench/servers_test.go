@@ -15,7 +15,7 @@ import (
 	"github.com/lesismal/nbio"
 	nbiolog "github.com/lesismal/nbio/logging"
 	"github.com/panjf2000/gnet/v2"
-	"github.com/panjf2000/gnet/v2/pkg/logging"
+	"go.uber.org/zap"
 )
 
 func httpPrelude(unread bool) string {
@@ -27,11 +27,8 @@ func httpPrelude(unread bool) string {
 
 type connKey struct{}
 
-func serveHTTP(o options, accepted func(*watched)) (string, func(), error) {
-	l, err := listenTCP()
-	if err != nil {
-		return "", nil, err
-	}
+func serveHTTP(o options, accepted func(*watched)) (string, func()) {
+	l := listenTCP()
 	srv := &http.Server{
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			tune(conn, o)
@@ -60,7 +57,7 @@ func serveHTTP(o options, accepted func(*watched)) (string, func(), error) {
 		}),
 	}
 	go srv.Serve(l)
-	return l.Addr().String(), func() { srv.Close() }, nil
+	return l.Addr().String(), func() { srv.Close() }
 }
 
 // loopConn is what the application knows of a connection in an event loop.
@@ -91,14 +88,11 @@ func stopper(shutdown func(context.Context) error) func() {
 	}
 }
 
-func serveNetpoll(o options, accepted func(*watched)) (string, func(), error) {
+func serveNetpoll(o options, accepted func(*watched)) (string, func()) {
 	netpoll.SetLoggerOutput(io.Discard)
-	l, err := netpoll.CreateListener("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
+	l := must(netpoll.CreateListener("tcp", "127.0.0.1:0"))
 	var conns sync.Map
-	loop, err := netpoll.NewEventLoop(func(ctx context.Context, c netpoll.Connection) error {
+	loop := must(netpoll.NewEventLoop(func(ctx context.Context, c netpoll.Connection) error {
 		n := c.Reader().Len()
 		if l, ok := conns.Load(c); ok {
 			l.(*loopConn).got.Add(int64(n))
@@ -117,21 +111,13 @@ func serveNetpoll(o options, accepted func(*watched)) (string, func(), error) {
 		conns.Store(c, l)
 		w := l.open(func(b []byte) error { _, err := c.Write(append([]byte(nil), b...)); return err }, func() { c.Close() })
 		w.closeErr = nil
-		w.probe = func() error {
-			if !c.IsActive() {
-				return errGone
-			}
-			return nil
-		}
+		w.probe = probe(c.IsActive)
 		c.AddCloseCallback(func(netpoll.Connection) error { conns.Delete(c); l.ended(nil); return nil })
 		accepted(w)
 		return context.Background()
-	}))
-	if err != nil {
-		return "", nil, err
-	}
+	})))
 	go loop.Serve(l)
-	return l.Addr().String(), stopper(loop.Shutdown), nil
+	return l.Addr().String(), stopper(loop.Shutdown)
 }
 
 type gnetHandler struct {
@@ -174,27 +160,19 @@ func (h *gnetHandler) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-func serveGnet(o options, accepted func(*watched)) (string, func(), error) {
-	l, err := listenTCP() // gnet does not tell which port it took
-	if err != nil {
-		return "", nil, err
-	}
+func serveGnet(o options, accepted func(*watched)) (string, func()) {
+	l := listenTCP() // gnet does not tell which port it took
 	addr := l.Addr().String()
 	l.Close()
 	h := &gnetHandler{o: o, accepted: accepted, booted: make(chan gnet.Engine, 1)}
-	failed := make(chan error, 1)
 	go func() {
-		failed <- gnet.Run(h, "tcp4://"+addr, gnet.WithLogLevel(logging.FatalLevel), gnet.WithMulticore(true))
+		check(gnet.Run(h, "tcp4://"+addr, gnet.WithLogger(zap.NewNop().Sugar()), gnet.WithMulticore(true)))
 	}()
-	select {
-	case e := <-h.booted:
-		return addr, stopper(e.Stop), nil
-	case err := <-failed:
-		return "", nil, err
-	}
+	e := await(h.booted, 1)
+	return addr, stopper(e.Stop)
 }
 
-func serveNbio(o options, accepted func(*watched)) (string, func(), error) {
+func serveNbio(o options, accepted func(*watched)) (string, func()) {
 	nbiolog.SetLevel(nbiolog.LevelNone)
 	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{"127.0.0.1:0"}})
 	e.OnOpen(func(c *nbio.Conn) {
@@ -222,8 +200,6 @@ func serveNbio(o options, accepted func(*watched)) (string, func(), error) {
 			o.ended()
 		}
 	})
-	if err := e.Start(); err != nil {
-		return "", nil, err
-	}
-	return e.Addrs[0], stopper(e.Shutdown), nil
+	check(e.Start())
+	return e.Addrs[0], stopper(e.Shutdown)
 }

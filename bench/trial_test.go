@@ -6,11 +6,11 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/go-liveness/liveness/livenesstest"
@@ -27,228 +27,206 @@ const (
 
 // A trial is one alternative on one connection.
 type trial struct {
-	t        *testing.T
-	row      *row
-	alt      *alternative
-	w        *watched
-	peer     *livenesstest.Peer // the client in this process, or
-	farm     *farm              // the client in a process of its own
-	addr     string
-	accepted <-chan *watched
-	undo     []func()
+	row    *row
+	alt    *alternative
+	w      *watched
+	peer   *livenesstest.Peer // the client in this process, or
+	farm   *farm              // the client in a process of its own
+	addr   string
+	accept func() *watched
+	undo   []func()
+	cell   cell
 }
 
-// run opens the connection and runs the row.
-func (t *trial) run() cell {
-	if (t.row.needsConn || t.row.tls) && t.alt.watch == nil {
-		return cell{verdict: na}
+// stop ends the trial with a verdict, from any depth.
+func (t *trial) stop(verdict string) { panic(stopped(verdict)) }
+
+type stopped string
+
+func (t *trial) run() {
+	defer t.close()
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case stopped:
+			t.cell.verdict = string(v)
+		case runtime.Error:
+			panic(v)
+		case error:
+			t.cell.verdict, t.cell.note = failed, v.Error()
+		default:
+			panic(v)
+		}
+	}()
+	if (t.row.needsConn || t.row.tls) && t.alt.watch == nil || t.row.tls && t.alt.noTLS {
+		t.stop(na)
 	}
 	if t.row.tls {
-		return t.runTLS()
+		t.openTLS()
+	} else {
+		t.open(t.alt)
 	}
-	if err := t.open(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
-	return t.row.run(t)
+	t.cell.verdict = t.row.run(t)
 }
 
 // open starts the server and connects the client to it, in this process or in one of its own.
-func (t *trial) open() error {
+func (t *trial) open(a *alternative) {
 	var stop func()
-	var err error
-	if t.addr, t.accepted, stop, err = t.alt.listen(t.row.opts); err != nil {
-		return err
-	}
+	t.addr, t.accept, stop = a.listen(t.row.opts)
 	t.undo = append(t.undo, stop)
 	prelude := ""
-	if t.alt.prelude != nil {
-		prelude = t.alt.prelude(t.row.unread)
+	if a.prelude != nil {
+		prelude = a.prelude(t.row.unread)
 	}
 	if t.row.process {
-		t.farm = startFarm(t.t)
-		t.undo = append(t.undo, func() { t.farm.cmd.Process.Kill() })
-		_, err = t.farm.do(order{Op: "dial", Addr: t.addr, Prelude: prelude, N: 1})
-	} else if t.peer, err = livenesstest.Dial("tcp4", t.addr); err == nil {
+		t.farm = startFarm()
+		t.undo = append(t.undo, t.farm.kill)
+		t.farm.do(order{Op: "dial", Addr: t.addr, Prelude: prelude, N: 1})
+	} else {
+		t.peer = must(livenesstest.Dial("tcp4", t.addr))
 		t.undo = append(t.undo, func() { t.peer.Close() })
-		_, err = io.WriteString(t.peer, prelude)
+		must(io.WriteString(t.peer, prelude))
 	}
-	if err == nil {
-		t.w, err = t.accept()
-	}
-	return err
+	t.w = t.accept()
 }
 
-func (t *trial) accept() (*watched, error) {
+// close closes everything. Nothing in it may take for ever.
+func (t *trial) close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if t.w != nil {
+			t.w.close()
+		}
+	}()
 	select {
-	case w := <-t.accepted:
-		if w == nil {
-			return nil, errors.New("the connection could not be watched")
-		}
-		return w, nil
-	case <-time.After(20 * time.Second):
-		return nil, errors.New("no connection was accepted")
-	}
-}
-
-// end closes everything. Nothing in it may take for ever.
-func (t *trial) end() {
-	if t.w != nil {
-		closed := make(chan struct{})
-		go func() { t.w.close(); close(closed) }()
-		select {
-		case <-closed:
-		case <-time.After(2 * time.Second):
-		}
+	case <-closed:
+	case <-time.After(2 * time.Second):
 	}
 	for _, f := range slices.Backward(t.undo) {
 		f()
 	}
 }
 
-// runTLS runs the row under TLS. The library watches the connection beneath, as it is documented; the others get what the
-// application has.
-func (t *trial) runTLS() cell {
-	inner := *t.alt
+// openTLS has the library watch the connection beneath TLS, as it is documented. The others get what the application has.
+func (t *trial) openTLS() {
+	beneath := *t.alt
 	if t.alt.name != nameLiveness {
-		inner.watch = func(conn net.Conn, o options) (*watched, error) { return &watched{Conn: conn}, nil }
+		beneath.watch = func(conn net.Conn, o options) *watched { return &watched{Conn: conn} }
 	}
-	outer := t.alt
-	t.alt = &inner
-	if err := t.open(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+	t.open(&beneath)
 	server, client, err := livenesstest.TLSConfig()
-	if err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+	check(err)
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1) // or the server sends no tickets
 	server.ClientAuth = tls.RequestClientCert                   // or it sends them with its first words
-	ours, other := tls.Server(t.w.Conn, server), tls.Client(t.peer, client)
+	own, other := tls.Server(t.w.Conn, server), tls.Client(t.peer, client)
 	if t.row.dialling {
-		ours, other = tls.Client(t.w.Conn, client), tls.Server(t.peer, server)
+		own, other = tls.Client(t.w.Conn, client), tls.Server(t.peer, server)
 	}
 	handshake := make(chan error, 1)
 	go func() { handshake <- other.Handshake() }()
-	if err := errors.Join(ours.Handshake(), <-handshake); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+	check(errors.Join(own.Handshake(), <-handshake))
 	t.peer = &livenesstest.Peer{Conn: other}
-	if t.alt = outer; t.alt.name == nameLiveness {
-		t.w.Conn = ours
-	} else if w, err := t.alt.watch(ours, t.row.opts); err != nil {
-		return cell{verdict: na, note: err.Error()}
+	if t.alt.name == nameLiveness {
+		t.w.Conn = own
 	} else {
-		t.w = w
+		t.w = t.alt.watch(own, t.row.opts)
 	}
-	return t.row.run(t)
 }
 
-// check asks, and reports whether an answer came in time.
-func (t *trial) check() (err error, answered bool) {
+// ask asks. An answer that does not come ends the trial.
+func (t *trial) ask() error {
 	result := make(chan error, 1)
 	go func() { result <- t.w.probe() }()
 	select {
 	case err := <-result:
-		return err, true
+		return err
 	case <-time.After(blockage):
-		return nil, false
+		t.stop(blocked)
+		return nil
 	}
 }
 
-// alarm returns a cell if an end is reported within d, or by a check after that.
-func (t *trial) alarm(d time.Duration) *cell {
+// alarm tells whether an end is reported within d, or by a check after that.
+func (t *trial) alarm(d time.Duration) bool {
 	select {
 	case <-t.w.gone: // nil, and never ready, if the alternative does not report by itself
-		return &cell{verdict: falseAlarm}
+		return true
 	case <-time.After(d):
 	}
-	for range 2 {
-		if t.w.probe == nil {
-			return nil
-		}
-		if err, answered := t.check(); !answered {
-			return &cell{verdict: blocked}
-		} else if err != nil {
-			return &cell{verdict: falseAlarm, note: err.Error()}
-		}
+	return t.w.probe != nil && (t.ask() != nil || t.ask() != nil)
+}
+
+// calm ends the trial at an alarm.
+func (t *trial) calm(d time.Duration) {
+	if t.alarm(d) {
+		t.stop(falseAlarm)
 	}
-	return nil
 }
 
 // await expects no report until end ends the connection, and then one within limit.
-func (t *trial) await(limit time.Duration, end func() error) cell {
-	if c := t.alarm(20 * time.Millisecond); c != nil {
-		c.note = "before the end"
-		return *c
-	}
+func (t *trial) await(limit time.Duration, end func() error) string {
+	t.calm(20*time.Millisecond + rand.N(10*time.Millisecond)) // at any phase of connstate's 10 ms
 	start := time.Now()
-	if err := end(); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
+	check(end())
 	return t.notice(start, limit)
 }
 
-func (t *trial) notice(start time.Time, limit time.Duration) cell {
-	if t.w.gone != nil {
-		select {
-		case <-t.w.gone:
-			return cell{verdict: found, after: time.Since(start)}
-		case <-time.After(limit):
-			return cell{verdict: missed}
-		}
-	}
-	for t.w.probe != nil && time.Since(start) < limit {
+func (t *trial) notice(start time.Time, limit time.Duration) string {
+	for t.w.gone == nil && t.w.probe != nil && time.Since(start) < limit {
 		time.Sleep(5 * time.Millisecond)
-		if err, answered := t.check(); !answered {
-			return cell{verdict: blocked}
-		} else if err != nil {
-			return cell{verdict: found, after: time.Since(start), asked: true, note: err.Error()}
+		if t.ask() != nil {
+			t.cell.asked = true
+			return found
 		}
 	}
-	return cell{verdict: missed}
+	if t.w.gone == nil {
+		return missed
+	}
+	select {
+	case <-t.w.gone:
+		t.cell.after = time.Since(start)
+		return found
+	case <-time.After(limit):
+		return missed
+	}
 }
 
-func (t *trial) peerSends(n int) error {
-	_, err := t.peer.Write(make([]byte, n))
+func (t *trial) peerSends(n int) {
+	must(t.peer.Write(make([]byte, n)))
 	time.Sleep(10 * time.Millisecond) // until it has been received
-	return err
 }
 
 // exchange proves that the connection works: the pending bytes and more arrive whole, and an answer reaches the peer.
-func (t *trial) exchange(pending int) cell {
-	if err := t.peerSends(4); err != nil {
-		return cell{verdict: failed, note: err.Error()}
-	}
-	if c := t.allReceived(pending + 4); c.verdict != ok {
-		return c
+func (t *trial) exchange(pending int) string {
+	t.peerSends(4)
+	if t.w.Conn != nil || t.w.received != nil {
+		t.receive(pending + 4)
 	}
 	return t.respond()
 }
 
-// allReceived proves that the application gets n bytes.
-func (t *trial) allReceived(n int) cell {
+// receive ends the trial unless the application gets n bytes.
+func (t *trial) receive(n int) string {
 	got := 0
-	var err error
-	switch {
-	case t.w.Conn != nil:
+	if t.w.Conn != nil {
 		t.w.SetReadDeadline(time.Now().Add(patience))
-		got, err = io.ReadFull(t.w, make([]byte, n))
+		got, _ = io.ReadFull(t.w, make([]byte, n))
 		t.w.SetReadDeadline(time.Time{})
-	case t.w.received != nil:
-		for start := time.Now(); got < n && time.Since(start) < patience; time.Sleep(time.Millisecond) {
-			got = t.w.received()
-		}
-	default:
-		return cell{verdict: ok}
+	} else if t.w.received == nil {
+		t.stop(na)
+	}
+	for start := time.Now(); t.w.received != nil && got < n && time.Since(start) < patience; time.Sleep(time.Millisecond) {
+		got = t.w.received()
 	}
 	if got != n {
-		return cell{verdict: eaten, note: fmt.Sprintf("%d of %d bytes, %v", got, n, err)}
+		t.stop(eaten)
 	}
-	return cell{verdict: ok}
+	return ok
 }
 
 // respond proves that what the application writes reaches the peer.
-func (t *trial) respond() cell {
+func (t *trial) respond() string {
 	answer := []byte("the late answer")
 	sent := make(chan error, 1)
 	go func() { sent <- t.w.send(answer) }()
@@ -260,11 +238,11 @@ func (t *trial) respond() cell {
 		n, err := t.peer.Read(buf)
 		got = append(got, buf[:n]...)
 		if err != nil {
-			return cell{verdict: lost, note: err.Error()}
+			return lost
 		}
 	}
-	if err := <-sent; err != nil {
-		return cell{verdict: lost, note: err.Error()}
+	if <-sent != nil {
+		return lost
 	}
-	return cell{verdict: ok}
+	return ok
 }

@@ -19,52 +19,47 @@ import (
 	"github.com/go-liveness/liveness"
 )
 
-func watchLiveness(conn net.Conn, o options) (*watched, error) {
-	c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: o.peerTimeout, ReadIdleTimeout: o.readIdle, AllowHalfClose: o.allowHalfClose})
-	if err != nil {
-		return nil, err
-	}
+func watchLiveness(conn net.Conn, o options) *watched {
+	c := must(liveness.Wrap(conn, &liveness.Config{PeerTimeout: o.peerTimeout, ReadIdleTimeout: o.readIdle, AllowHalfClose: o.allowHalfClose}))
 	w := &watched{Conn: c, closeErr: c.Err, probe: func() error { c.Alive(); return c.Err() }}
 	if !o.quiet {
 		w.gone = c.Done()
 	}
-	return w, nil
+	return w
 }
 
-func watchCheck(conn net.Conn, o options) (*watched, error) {
-	return &watched{Conn: conn, probe: func() error { return liveness.Check(conn) }}, nil
+var errGone = errors.New("not alive")
+
+func probe(alive func() bool) func() error {
+	return func() error {
+		if !alive() {
+			return errGone
+		}
+		return nil
+	}
 }
 
-func watchConnstate(conn net.Conn, o options) (*watched, error) {
+func watchCheck(conn net.Conn, o options) *watched {
+	return &watched{Conn: conn, probe: func() error { return liveness.Check(conn) }}
+}
+
+func watchConnstate(conn net.Conn, o options) *watched {
 	gone := make(chan struct{})
 	var opts []connstate.Option
 	if !o.quiet {
 		opts = append(opts, connstate.WithOnRemoteClosed(func() { close(gone) }))
 	}
-	st, err := connstate.ListenConnState(conn, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return &watched{Conn: conn, gone: gone, release: func() { st.Close() }, probe: func() error {
-		if st.State() != connstate.StateOK {
-			return errGone
-		}
-		return nil
-	}}, nil
+	st := must(connstate.ListenConnState(conn, opts...))
+	return &watched{Conn: conn, gone: gone, release: func() { st.Close() }, probe: probe(func() bool { return st.State() == connstate.StateOK })}
 }
 
-func watchConncheck(conn net.Conn, o options) (*watched, error) {
-	return &watched{Conn: conn, probe: func() error {
-		if conncheck.Do(conn) == conncheck.StatusNotOpen {
-			return errGone
-		}
-		return nil
-	}}, nil
+func watchConncheck(conn net.Conn, o options) *watched {
+	return &watched{Conn: conn, probe: probe(func() bool { return conncheck.Do(conn) != conncheck.StatusNotOpen })}
 }
 
-func watchMySQL(conn net.Conn, o options) (*watched, error) {
-	raw, err := rawOf(conn)
-	return &watched{Conn: conn, probe: func() error { return mysqlCheck(raw) }}, err
+func watchMySQL(conn net.Conn, o options) *watched {
+	raw := rawOf(conn)
+	return &watched{Conn: conn, probe: func() error { return mysqlCheck(raw) }}
 }
 
 // mysqlCheck sets no deadline: the driver sets one first only with readTimeout, which is off by default.
@@ -72,12 +67,12 @@ func mysqlCheck(raw syscall.RawConn) error {
 	return checkByRead(raw, func(fd int, b []byte) (int, error) { return unix.Read(fd, b) })
 }
 
-func watchRedis(conn net.Conn, o options) (*watched, error) {
+func watchRedis(conn net.Conn, o options) *watched {
 	if _, ok := conn.(*tls.Conn); ok {
-		return &watched{Conn: conn, probe: func() error { return nil }}, nil
+		return &watched{Conn: conn, probe: func() error { return nil }}
 	}
-	raw, err := rawOf(conn)
-	return &watched{Conn: conn, probe: func() error { return redisCheck(conn, raw) }}, err
+	raw := rawOf(conn)
+	return &watched{Conn: conn, probe: func() error { return redisCheck(conn, raw) }}
 }
 
 func redisCheck(conn net.Conn, raw syscall.RawConn) error {
@@ -108,8 +103,8 @@ func checkByRead(raw syscall.RawConn, read func(fd int, b []byte) (int, error)) 
 	return errors.Join(err, verdict)
 }
 
-func watchDeadline(conn net.Conn, o options) (*watched, error) {
-	return &watched{Conn: conn, probe: func() error { return deadlineCheck(conn) }}, nil
+func watchDeadline(conn net.Conn, o options) *watched {
+	return &watched{Conn: conn, probe: func() error { return deadlineCheck(conn) }}
 }
 
 // deadlineCheck takes any byte for a broken connection, as the drivers do, and loses it.
@@ -136,7 +131,7 @@ type parked struct {
 	err    error
 }
 
-func watchParked(conn net.Conn, o options) (*watched, error) {
+func watchParked(conn net.Conn, o options) *watched {
 	p := &parked{Conn: conn, result: make(chan struct{})}
 	gone := make(chan struct{})
 	if o.readIdle > 0 {
@@ -152,7 +147,7 @@ func watchParked(conn net.Conn, o options) (*watched, error) {
 			close(gone)
 		}
 	}()
-	return &watched{Conn: p, gone: gone, closeErr: func() error { return p.err }}, nil
+	return &watched{Conn: p, gone: gone, closeErr: func() error { return p.err }}
 }
 
 func (p *parked) Read(b []byte) (int, error) {
@@ -171,31 +166,20 @@ func (p *parked) Read(b []byte) (int, error) {
 
 func (p *parked) CloseRead() error { return p.Conn.(interface{ CloseRead() error }).CloseRead() }
 
-func watchOptions(conn net.Conn, o options) (*watched, error) {
+func watchOptions(conn net.Conn, o options) *watched {
 	tune(conn, o)
-	if raw, err := rawOf(conn); err == nil && o.peerTimeout > 0 {
-		raw.Control(func(fd uintptr) {
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.peerTimeout/time.Millisecond))
-		})
+	if o.peerTimeout > 0 {
+		check(rawOf(conn).Control(func(fd uintptr) {
+			check(unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.peerTimeout/time.Millisecond)))
+		}))
 	}
 	return watchParked(conn, o)
 }
 
 // watchDup waits for readability or RDHUP on a duplicate of the descriptor, once. The wait occupies a thread.
-func watchDup(conn net.Conn, o options) (*watched, error) {
-	s, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
+func watchDup(conn net.Conn, o options) *watched {
 	var dup int
-	var dupErr error
-	if err := errors.Join(raw.Control(func(fd uintptr) { dup, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }), dupErr); err != nil {
-		return nil, err
-	}
+	check(rawOf(conn).Control(func(fd uintptr) { dup = must(unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)) }))
 	gone := make(chan struct{})
 	go func() {
 		defer unix.Close(dup)
@@ -204,5 +188,5 @@ func watchDup(conn net.Conn, o options) (*watched, error) {
 			_, err = unix.Poll([]unix.PollFd{{Fd: int32(dup), Events: unix.POLLIN | unix.POLLRDHUP}}, -1)
 		}
 	}()
-	return &watched{Conn: conn, gone: gone}, nil
+	return &watched{Conn: conn, gone: gone}
 }
