@@ -70,37 +70,26 @@ func (w *watched) close() {
 	}
 }
 
-// Names that rows or benchmarks refer to.
 const (
-	nameLiveness  = "liveness"
-	nameCheck     = "liveness.Check"
-	nameConnstate = "connstate"
-	nameConncheck = "conncheck"
-	nameMySQL     = "mysql check"
-	nameRedis     = "go-redis check"
-	nameParked    = "parked Read"
-	nameHTTP      = "net/http"
-	nameDup       = "blockuntilclosed"
-	nameNetpoll   = "netpoll"
-	nameGnet      = "gnet"
-	nameNbio      = "nbio"
+	nameLiveness = "liveness"
+	nameCheck    = "liveness.Check"
 )
 
 var alternatives = []*alternative{
 	{name: nameLiveness, how: "this library: Wrap, Done", watch: watchLiveness},
 	{name: nameCheck, how: "this library: Check of a bare connection", watch: tuned(watchCheck)},
-	{name: nameConnstate, how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate), noTLS: true},
-	{name: nameConncheck, how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
-	{name: nameMySQL, how: "the system calls of go-sql-driver/mysql: read of 1 byte under RawConn.Read, beneath TLS", watch: tuned(watchMySQL)},
-	{name: nameRedis, how: "the system calls of go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: tuned(watchRedis)},
+	{name: "connstate", how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate), noTLS: true},
+	{name: "conncheck", how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
+	{name: "mysql check", how: "the system calls of go-sql-driver/mysql: read of 1 byte under RawConn.Read, beneath TLS", watch: tuned(watchMySQL)},
+	{name: "go-redis check", how: "the system calls of go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: tuned(watchRedis)},
 	{name: "1 ms read", how: "old pgx, mongo: a Read of 1 byte with a deadline of 1 ms", watch: tuned(watchDeadline)},
-	{name: nameParked, how: "a goroutine in a Read of 1 byte, which it keeps", watch: tuned(watchParked)},
+	{name: "parked Read", how: "a goroutine in a Read of 1 byte, which it keeps", watch: tuned(watchParked)},
 	{name: "socket options", how: "keep-alive and TCP_USER_TIMEOUT, as grpc-go sets them, with a parked Read", watch: watchOptions},
-	{name: nameHTTP, how: "the request's context, by net/http's background Read", serve: serveHTTP, prelude: httpPrelude},
-	{name: nameDup, how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup), noTLS: true},
-	{name: nameNetpoll, how: "an event loop in the place of package net", serve: serveNetpoll},
-	{name: nameGnet, how: "an event loop in the place of package net", serve: serveGnet},
-	{name: nameNbio, how: "an event loop in the place of package net", serve: serveNbio},
+	{name: "net/http", how: "the request's context, by net/http's background Read", serve: serveHTTP, prelude: httpPrelude},
+	{name: "blockuntilclosed", how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup), noTLS: true},
+	{name: "netpoll", how: "an event loop in the place of package net", serve: serveNetpoll},
+	{name: "gnet", how: "an event loop in the place of package net", serve: serveGnet},
+	{name: "nbio", how: "an event loop in the place of package net", serve: serveNbio},
 }
 
 // check and must panic. In a trial, that makes the cell a failed measurement.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var results = flag.String("results", "", "a CSV `file` to write what TestCompare or TestGrowth finds")
+var results = flag.String("results", "", "a CSV `file` to write the table of TestCompare to")
 
 // Verdicts of a cell. Those from missed on are faults of the alternative, failed one of the measurement.
 const (
@@ -28,7 +28,6 @@ const (
 	eaten      = "bytes eaten"
 	leaked     = "leaked"
 	lost       = "response lost"
-	endless    = "never ends"
 	rewritten  = "deadline lost"
 	mixedUp    = "mixed up"
 	failed     = "failed"
@@ -54,17 +53,13 @@ func (c cell) String() string {
 	return c.verdict
 }
 
-// short prints a duration with two digits.
+// short rounds to two digits.
 func short(d time.Duration) string {
-	switch {
-	case d >= time.Second:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d >= 10*time.Millisecond:
-		return fmt.Sprintf("%.0f ms", float64(d)/1e6)
-	case d >= time.Millisecond:
-		return fmt.Sprintf("%.1f ms", float64(d)/1e6)
+	unit := time.Duration(1)
+	for d/unit >= 100 {
+		unit *= 10
 	}
-	return fmt.Sprintf("%.0f µs", float64(d)/1e3)
+	return d.Round(unit).String()
 }
 
 // try measures one cell, a second time if the measurement failed.
@@ -148,17 +143,15 @@ func (r *row) expected(a *alternative) string {
 	return ""
 }
 
+// printTable prints Markdown, and writes the file that the user asked for.
 func printTable(cells map[*row]map[*alternative]cell) {
-	head := []string{"situation"}
+	table := [][]string{{""}, append([]string{"**" + endings + "**"}, make([]string, len(alternatives))...)}
 	for _, a := range alternatives {
-		head = append(head, a.name)
+		table[0] = append(table[0], a.name)
 	}
-	table := [][]string{head}
-	group := ""
-	for _, r := range rows {
-		if r.group != group {
-			group = r.group
-			table = append(table, append([]string{"**" + group + "**"}, make([]string, len(alternatives))...))
+	for i, r := range rows {
+		if i > 0 && r.group != rows[i-1].group {
+			table = append(table, append([]string{"**" + r.group + "**"}, make([]string, len(alternatives))...))
 		}
 		line := []string{r.name}
 		for _, a := range alternatives {
@@ -166,27 +159,18 @@ func printTable(cells map[*row]map[*alternative]cell) {
 		}
 		table = append(table, line)
 	}
-	printMarkdown(table)
-	for _, a := range alternatives {
-		fmt.Printf("- %s: %s\n", a.name, a.how)
-	}
-	writeCSV(table)
-}
-
-func printMarkdown(table [][]string) {
 	for i, line := range table {
 		fmt.Println("| " + strings.Join(line, " | ") + " |")
 		if i == 0 {
 			fmt.Println(strings.Repeat("|---", len(line)) + "|")
 		}
 	}
-}
-
-func writeCSV(table [][]string) {
-	if *results == "" {
-		return
+	for _, a := range alternatives {
+		fmt.Printf("- %s: %s\n", a.name, a.how)
 	}
-	f := must(os.Create(*results))
-	defer f.Close()
-	check(csv.NewWriter(f).WriteAll(table))
+	if *results != "" {
+		f := must(os.Create(*results))
+		defer f.Close()
+		check(csv.NewWriter(f).WriteAll(table))
+	}
 }

@@ -3,14 +3,12 @@
 package bench
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,44 +34,31 @@ func now() int64 {
 	return ts.Nano()
 }
 
-// An order tells a farm what to do.
-type order struct {
-	Op      string // dial, close, reset, drain or spin
-	Addr    string
-	Prelude string
-	N       int
-}
-
-type answer struct {
-	Err         string
-	Begin, Done int64 // by now
-}
-
-// A farm holds the client ends of connections in a process of its own, which can be killed and stopped. It ends when its
-// standard input is closed.
+// A farm holds the client ends of connections in a process of its own, which can be killed and stopped. It ends with its
+// standard input.
 type farm struct {
 	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *json.Decoder
+	in  io.Writer
+	out io.Reader
 }
 
 func startFarm() *farm {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=1")
-	cmd.Stderr = os.Stderr
-	f := &farm{cmd: cmd, in: must(cmd.StdinPipe()), out: json.NewDecoder(must(cmd.StdoutPipe()))}
+	f := &farm{cmd, must(cmd.StdinPipe()), must(cmd.StdoutPipe())}
 	check(cmd.Start())
 	return f
 }
 
-// do returns when the order has been carried out.
-func (f *farm) do(o order) (a answer) {
-	check(json.NewEncoder(f.in).Encode(o))
-	check(f.out.Decode(&a))
-	if a.Err != "" {
-		panic(errors.New(a.Err))
+// do has an order carried out, and returns when that began, by now.
+func (f *farm) do(op string, n int, addr, prelude string) (began int64) {
+	var failure string
+	must(fmt.Fprintf(f.in, "%s %d %q %q\n", op, n, addr, prelude))
+	must(fmt.Fscanf(f.out, "%d %q\n", &began, &failure))
+	if failure != "" {
+		panic(errors.New(failure))
 	}
-	return a
+	return began
 }
 
 func (f *farm) kill() {
@@ -82,45 +67,41 @@ func (f *farm) kill() {
 }
 
 func farmMain() {
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var conns []*net.TCPConn
 	for {
-		var o order
-		if in.Decode(&o) != nil {
+		var op, addr, prelude, failure string
+		var n int
+		if _, err := fmt.Fscanf(os.Stdin, "%s %d %q %q\n", &op, &n, &addr, &prelude); err != nil {
 			return
 		}
-		a := answer{Begin: now()}
+		began := now()
 		var err error
-		conns, err = carryOut(o, conns)
-		a.Done = now()
-		if err != nil {
-			a.Err = err.Error()
+		if conns, err = carryOut(op, n, addr, prelude, conns); err != nil {
+			failure = err.Error()
 		}
-		if out.Encode(a) != nil {
-			return
-		}
+		fmt.Printf("%d %q\n", began, failure)
 	}
 }
 
-func carryOut(o order, conns []*net.TCPConn) ([]*net.TCPConn, error) {
-	switch o.Op {
+func carryOut(op string, n int, addr, prelude string, conns []*net.TCPConn) ([]*net.TCPConn, error) {
+	switch op {
 	case "dial":
 		dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: -1}
-		for range o.N {
-			c, err := dialer.Dial("tcp4", o.Addr)
+		for range n {
+			c, err := dialer.Dial("tcp4", addr)
 			if err != nil {
 				return conns, err
 			}
 			conns = append(conns, c.(*net.TCPConn))
-			if _, err := io.WriteString(c, o.Prelude); err != nil {
+			if _, err := io.WriteString(c, prelude); err != nil {
 				return conns, err
 			}
 		}
-	case "close", "reset": // the last N, or all if there are fewer
-		for ; o.N > 0 && len(conns) > 0; o.N-- {
+	case "close", "reset": // the last n, or all if there are fewer
+		for ; n > 0 && len(conns) > 0; n-- {
 			c := conns[len(conns)-1]
 			conns = conns[:len(conns)-1]
-			if o.Op == "reset" {
+			if op == "reset" {
 				c.SetLinger(0)
 			}
 			if err := c.Close(); err != nil {
@@ -131,19 +112,13 @@ func carryOut(o order, conns []*net.TCPConn) ([]*net.TCPConn, error) {
 		for _, c := range conns {
 			go io.Copy(io.Discard, struct{ io.Reader }{c})
 		}
-	case "spin": // keep N processors busy for five minutes at most
-		var spinning sync.WaitGroup
-		for range o.N {
-			spinning.Add(1)
+	case "spin": // keep n processors busy for a minute at most
+		for range n {
 			go func() {
-				spinning.Done()
-				for start := time.Now(); time.Since(start) < 5*time.Minute; {
+				for start := time.Now(); time.Since(start) < time.Minute; {
 				}
 			}()
 		}
-		spinning.Wait()
-	default:
-		return conns, fmt.Errorf("no order %q", o.Op)
 	}
 	return conns, nil
 }

@@ -30,27 +30,27 @@ const (
 	clockWrites  = 500 * time.Millisecond // between two writes to a connection
 )
 
-// BenchmarkGrowth reports how the cost grows with the number of connections: of memory, of resetting all of them, and of
-// the checks of connections that are written to all the time. million-% is the part of a processor that the checks of a
+// BenchmarkGrowth reports how memory, resetting all, and the checks of connections that are written to all the time grow with
+// the number of connections. million-% is the part of a processor that the checks of a
 // million such connections would take with PeerTimeout 60 s.
 func BenchmarkGrowth(b *testing.B) {
 	for _, n := range []int{100, 1000, 2000, 5000, 10000, 16000} {
-		if n > 100 && !*growth {
-			b.Log("larger sizes only with -growth")
-			return
-		}
-		isolated(b, fmt.Sprintf("n=%d", n), func(b *testing.B) {
-			s := subjects[2]
-			each := s.bytesEach(n) - bare.bytesEach(n)
-			m := s.listen(n)
-			m.dial(n)
-			took, cpu := m.reset(n)
-			m.close()
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			if n > 100 && !*growth {
+				b.Skip("takes half a minute, and is run with -growth")
+			}
+			without, _, _, _, _ := bare.measure(n)
+			bytes, _, _, took, cpu := subjects[2].measure(n)
 			checks, wakeups, cost := clock(n)
-			perSecond := checks / clockFor.Seconds()
-			million := perSecond / float64(n) * 1e6 * clockTimeout.Seconds() / 60 * cost / 1e9
-			report(b, "KiB/all", each*float64(n)/1024, "reset-ms/all", float64(took)/1e6, "cpu-ns/end", float64(cpu)/float64(n), "checks/s", perSecond,
-				"checks/wakeup", checks/wakeups, "clock-µs/s", perSecond*cost/1e3, "ns/check", cost, "million-%", million*100)
+			b.ReportMetric((bytes-without)/1024, "KiB")
+			b.ReportMetric(took/1e6, "reset-ms")
+			b.ReportMetric(cpu/1e6, "reset-cpu-ms")
+			b.ReportMetric(checks/clockFor.Seconds(), "checks/s")
+			b.ReportMetric(checks/wakeups, "checks/wakeup")
+			b.ReportMetric(cost/1e6/clockFor.Seconds(), "clock-ms/s")
+			b.ReportMetric(cost/checks, "ns/check")
+			b.ReportMetric(cost/clockFor.Seconds()/float64(n)*1e6/1e9*clockTimeout.Minutes()*100, "million-%")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
@@ -77,7 +77,7 @@ func (r *countedRaw) Control(f func(uintptr)) error {
 }
 
 // clock returns how many checks the library made of n connections that were written to for clockFor, how many wake-ups it
-// needed, and the nanoseconds that one check took. The checks are counted in a run of their own.
+// needed, and the nanoseconds of all checks. The checks are counted in a run of their own.
 func clock(n int) (checks, wakeups, cost float64) {
 	var counter atomic.Int64
 	written(n, func(conn net.Conn) net.Conn {
@@ -95,7 +95,7 @@ func clock(n int) (checks, wakeups, cost float64) {
 		own := write()
 		wakeups = max(schedules()-before-float64(own), 1)
 		pprof.StopCPUProfile()
-		cost = background(must(profile.Parse(&buf))) / checks
+		cost = background(must(profile.Parse(&buf)))
 	})
 	return checks, wakeups, cost
 }
@@ -111,7 +111,7 @@ func written(n int, conn func(net.Conn) net.Conn, measure func(write func() (sle
 	defer m.close()
 	m.dial(n)
 	for _, f := range m.farms {
-		f.do(order{Op: "drain"})
+		f.do("drain", 0, "", "")
 	}
 	write := func(d time.Duration) (sleeps int) {
 		for start := time.Now(); time.Since(start) < d; {

@@ -4,15 +4,12 @@ package bench
 
 import (
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -31,8 +28,6 @@ type subject struct {
 	serve  serveFunc
 	silent bool // it reports nothing
 }
-
-func (s *subject) reports() bool { return !s.silent }
 
 var bare = &subject{name: "bare", silent: true, attach: func(func()) attachFunc {
 	return func(conn net.Conn) (io.Closer, error) { return conn, nil }
@@ -138,25 +133,13 @@ func (s *subject) listen(n int) *many {
 // dial opens n connections, spread over the clients' processes.
 func (m *many) dial(n int) {
 	prelude := ""
-	if m.subject.name == nameHTTP {
+	if m.subject.name == "net/http" {
 		prelude = httpPrelude(false)
 	}
 	for i, f := range m.farms {
-		f.do(order{Op: "dial", Addr: m.addr, Prelude: prelude, N: min(n-i*farmSize, farmSize)})
+		f.do("dial", min(n-i*farmSize, farmSize), m.addr, prelude)
 	}
 	await(m.accepted, n)
-}
-
-// reset ends all n connections. took is from the first reset to the last report, cpu what this process had meanwhile.
-func (m *many) reset(n int) (took, cpu time.Duration) {
-	before, _ := usage()
-	first := now()
-	for _, f := range m.farms {
-		f.do(order{Op: "reset", N: farmSize})
-	}
-	last := await(m.ended, n)
-	after, _ := usage()
-	return time.Duration(last - first), after - before
 }
 
 // forget closes what was accepted, which the servers with a listener of their own do by themselves, and the reports of that.
@@ -195,60 +178,52 @@ func memory() float64 {
 	return float64(m.HeapAlloc + m.StackInuse)
 }
 
-// bytesEach is what each of n connections takes.
-func (s *subject) bytesEach(n int) float64 {
+// measure has n connections idle, and then resets them all at once.
+func (s *subject) measure(n int) (bytes, idleCPU, switches, took, cpu float64) {
 	m := s.listen(n)
 	defer m.close()
 	before := memory()
 	m.dial(n)
 	time.Sleep(50 * time.Millisecond)
-	return (memory() - before) / float64(n)
+	bytes = memory() - before
+	time.Sleep(200 * time.Millisecond)
+	cpu0, switches0 := usage()
+	time.Sleep(time.Second)
+	cpu1, switches1 := usage()
+	idleCPU, switches = float64(cpu1-cpu0), float64(switches1-switches0)
+	if s.silent {
+		return bytes, idleCPU, switches, 0, 0
+	}
+	cpu0, _ = usage()
+	first := now()
+	for _, f := range m.farms {
+		f.do("reset", farmSize, "", "")
+	}
+	took = float64(await(m.ended, n) - first)
+	cpu1, _ = usage()
+	return bytes, idleCPU, switches, took, float64(cpu1 - cpu0)
 }
 
-// BenchmarkMemory reports what an idle connection takes above a bare one.
-func BenchmarkMemory(b *testing.B) {
-	eachSubject(b, func(s *subject) bool { return s != bare }, func(b *testing.B, s *subject) {
-		total, rounds := 0.0, 0.0
+// BenchmarkMany has 2000 connections. B/conn is the memory of one above that of a bare one. cpu-µs/s and switches/s are
+// processor time and context switches of the process while all are idle. Then all are reset: ns/end is the time from the
+// first reset to the last report divided by 2000, and cpu-ns/end what this process takes for one.
+func BenchmarkMany(b *testing.B) {
+	const n = 2000
+	eachSubject(b, func(b *testing.B, s *subject) {
+		var sum [5]float64
 		for b.Loop() {
-			total, rounds = total+s.bytesEach(2000)-bare.bytesEach(2000), rounds+1
+			without, _, _, _, _ := bare.measure(n)
+			bytes, idleCPU, switches, took, cpu := s.measure(n)
+			for i, v := range []float64{(bytes - without) / n, idleCPU / 1e3, switches, took / n, cpu / n} {
+				sum[i] += v
+			}
 		}
-		report(b, "B/conn", total/rounds)
-	})
-}
-
-// BenchmarkIdle reports what 1000 idle connections take of the processors.
-func BenchmarkIdle(b *testing.B) {
-	eachSubject(b, nil, func(b *testing.B, s *subject) {
-		m := s.listen(1000)
-		defer m.close()
-		m.dial(1000)
-		runtime.GC()
-		time.Sleep(500 * time.Millisecond)
-		start := time.Now()
-		cpu, switches := usage()
-		for b.Loop() {
-			time.Sleep(time.Second)
+		for i, unit := range []string{"B/conn", "cpu-µs/s", "switches/s", "ns/end", "cpu-ns/end"} {
+			if sum[i] != 0 {
+				b.ReportMetric(sum[i]/float64(b.N), unit)
+			}
 		}
-		cpu2, switches2 := usage()
-		seconds := time.Since(start).Seconds()
-		report(b, "cpu-µs/s", float64(cpu2-cpu)/1e3/seconds, "switches/s", float64(switches2-switches)/seconds)
-	})
-}
-
-// BenchmarkReset resets 1000 connections at once. cpu-ns/end is what this process takes for one.
-func BenchmarkReset(b *testing.B) {
-	eachSubject(b, (*subject).reports, func(b *testing.B, s *subject) {
-		m := s.listen(1000)
-		defer m.close()
-		var took, cpu time.Duration
-		ends := 0.0
-		for b.Loop() {
-			m.dial(1000)
-			t, c := m.reset(1000)
-			took, cpu, ends = took+t, cpu+c, ends+1000
-			m.forget()
-		}
-		report(b, "cpu-ns/end", float64(cpu)/ends, "ns/end", float64(took)/ends)
+		b.ReportMetric(0, "ns/op")
 	})
 }
 
@@ -259,70 +234,38 @@ func BenchmarkFIN(b *testing.B) { benchmarkFIN(b, 0) }
 func BenchmarkFINBusy(b *testing.B) { benchmarkFIN(b, runtime.NumCPU()) }
 
 func benchmarkFIN(b *testing.B, spinning int) {
-	eachSubject(b, (*subject).reports, func(b *testing.B, s *subject) {
+	eachSubject(b, func(b *testing.B, s *subject) {
+		if s.silent {
+			b.Skip("reports nothing")
+		}
 		m := s.listen(1)
 		defer m.close()
 		spinner := startFarm()
 		defer spinner.kill()
-		spinner.do(order{Op: "spin", N: spinning})
+		spinner.do("spin", spinning, "", "")
 		var took []float64
 		for b.Loop() {
 			m.dial(1)
 			time.Sleep(2*time.Millisecond + rand.N(10*time.Millisecond)) // at any phase of connstate's 10 ms
-			a := m.farms[0].do(order{Op: "close", N: 1})
-			took = append(took, float64(await(m.ended, 1)-a.Begin))
+			began := m.farms[0].do("close", 1, "", "")
+			took = append(took, float64(await(m.ended, 1)-began))
 			m.forget()
 		}
-		report(b, "p10-ns", quantile(took, 0.1), "p50-ns", quantile(took, 0.5), "p90-ns", quantile(took, 0.9), "p99-ns", quantile(took, 0.99))
+		slices.Sort(took)
+		for _, percent := range []int{10, 50, 90, 99} {
+			b.ReportMetric(took[(len(took)-1)*percent/100], fmt.Sprintf("p%d-ns", percent))
+		}
+		b.ReportMetric(0, "ns/op")
 	})
 }
 
-// report takes pairs of unit and value. Without "ns/op" none is printed.
-func report(b *testing.B, pairs ...any) {
-	b.ReportMetric(0, "ns/op")
-	for p := range slices.Chunk(pairs, 2) {
-		b.ReportMetric(p[1].(float64), p[0].(string))
-	}
-}
+var polling = flag.Bool("connstate", false, "benchmark connstate alone, which polls for ever once it was used and so wakes the processors for the others")
 
-// eachSubject runs a benchmark for each subject that want wants; nil wants all.
-func eachSubject(b *testing.B, want func(*subject) bool, run func(*testing.B, *subject)) {
-	for _, s := range subjects {
-		if want == nil || want(s) {
-			isolated(b, s.name, func(b *testing.B) { run(b, s) })
+// eachSubject runs a benchmark for each subject but the bare connection.
+func eachSubject(b *testing.B, run func(*testing.B, *subject)) {
+	for _, s := range subjects[1:] {
+		if *polling == (s.name == "connstate") {
+			b.Run(s.name, func(b *testing.B) { run(b, s) })
 		}
 	}
 }
-
-// isolated runs a benchmark in a process of its own, because connstate polls for ever once it was used, which wakes the
-// processors for the others too.
-func isolated(b *testing.B, name string, run func(b *testing.B)) {
-	b.Run(name, func(b *testing.B) {
-		if os.Getenv(isolatedVariable) != "" {
-			run(b)
-			return
-		}
-		cmd := exec.Command(os.Args[0], "-test.run=^$", "-test.bench=^"+strings.ReplaceAll(b.Name(), "/", "$/^")+"$",
-			"-growth", "-test.benchtime="+flag.Lookup("test.benchtime").Value.String())
-		cmd.Env = append(os.Environ(), isolatedVariable+"=1")
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			b.Fatalf("%v\n%s", err, out)
-		}
-		_, line, ran := strings.Cut(string(out), "\nBenchmark")
-		if !ran {
-			b.Fatalf("no benchmark in %s", out)
-		}
-		fields := strings.Fields(strings.SplitN(line, "\n", 2)[0])
-		report(b)
-		for i := 2; i+1 < len(fields); i += 2 {
-			if fields[i+1] == "allocs/op" {
-				b.ReportAllocs()
-			}
-			b.ReportMetric(must(strconv.ParseFloat(fields[i], 64)), fields[i+1])
-		}
-	})
-}
-
-const isolatedVariable = "LIVENESS_BENCH_ISOLATED"

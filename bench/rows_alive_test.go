@@ -101,7 +101,7 @@ func reuse(t *trial) string {
 	first, number := t.w, descriptor(t.w.Conn)
 	first.Conn.Close()
 	for range 200 {
-		t.farm.do(order{Op: "dial", Addr: t.addr, N: 1})
+		t.farm.do("dial", 1, t.addr, "")
 		t.w = t.accept()
 		if descriptor(t.w.Conn) != number {
 			t.undo = append(t.undo, t.w.close)
@@ -111,7 +111,7 @@ func reuse(t *trial) string {
 		if first.probe != nil {
 			first.probe()
 		}
-		if t.await(patience, func() error { t.farm.do(order{Op: "close", N: 1}); return nil }) == found {
+		if t.await(patience, func() error { t.farm.do("close", 1, "", ""); return nil }) == found {
 			return ok
 		}
 		return mixedUp

@@ -5,7 +5,6 @@ package bench
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"syscall"
@@ -69,7 +68,7 @@ func cutInFlight(t *trial) error {
 
 var rows = []*row{
 	{group: endings, name: "close (FIN)", run: func(t *trial) string { return t.await(patience, t.peer.Close) }},
-	{group: endings, name: "close behind unread data", unread: true, run: behind(peerCloses), known: map[string]string{nameConncheck: missed, nameParked: missed}},
+	{group: endings, name: "close behind unread data", unread: true, run: behind(peerCloses), known: map[string]string{"conncheck": missed, "parked Read": missed}},
 	{group: endings, name: "reset (RST)", run: func(t *trial) string { return t.await(patience, t.peer.Reset) }},
 	{group: endings, name: "reset behind unread data", unread: true, run: behind(peerResets)},
 	{group: endings, name: "half-close, where it is the end", run: func(t *trial) string { return t.await(patience, t.peer.CloseWrite) }},
@@ -87,47 +86,25 @@ var rows = []*row{
 		return t.notice(start, 4*silence)
 	}, known: map[string]string{nameCheck: missed}},
 
-	{group: atTheEnd, name: "bytes received before a FIN", run: received(patience, peerCloses), known: map[string]string{nameMySQL: eaten}},
+	{group: atTheEnd, name: "bytes received before a FIN", run: received(patience, peerCloses), known: map[string]string{"mysql check": eaten}},
 	{group: atTheEnd, name: "bytes received before a RST", run: received(patience, peerResets)},
-	{group: atTheEnd, name: "bytes received before a time-out", slow: true, opts: options{readIdle: silence}, run: afterTimeout},
 	{group: atTheEnd, name: "bytes received before a cable cut", slow: true, opts: cable, run: received(cableMax, cutInFlight)},
-	{group: atTheEnd, name: "ECONNRESET is left for Read", run: resetLeft, known: map[string]string{nameRedis: stolen}},
-	{group: atTheEnd, name: "a retry loop ends", slow: true, needsConn: true, opts: options{readIdle: silence}, run: retryLoop,
-		known: map[string]string{nameCheck: na, nameParked: endless}},
-	{group: atTheEnd, name: "own Close reaches the peer", run: ownClose, known: map[string]string{nameDup: leaked}},
+	{group: atTheEnd, name: "ECONNRESET is left for Read", run: resetLeft, known: map[string]string{"go-redis check": stolen}},
+	{group: atTheEnd, name: "own Close reaches the peer", run: ownClose, known: map[string]string{"blockuntilclosed": leaked}},
 	{group: atTheEnd, name: "a forgotten connection is freed", slow: true, needsConn: true, opts: options{quiet: true}, run: forgotten},
 
-	{group: noEnding, name: "own deadline expired", needsConn: true, run: ownDeadline, known: map[string]string{nameMySQL: falseAlarm}},
-	{group: noEnding, name: "own deadline is kept by a check", needsConn: true, run: keptDeadline, known: map[string]string{nameMySQL: ok, nameRedis: rewritten}},
+	{group: noEnding, name: "own deadline expired", needsConn: true, run: ownDeadline, known: map[string]string{"mysql check": falseAlarm}},
+	{group: noEnding, name: "own deadline is kept by a check", needsConn: true, run: keptDeadline, known: map[string]string{"mysql check": ok, "go-redis check": rewritten}},
 	{group: noEnding, name: "data pending", unread: true, run: pending},
 	{group: noEnding, name: "half-close, then a late response", opts: options{allowHalfClose: true}, run: lateResponse,
-		known: map[string]string{nameCheck: falseAlarm, nameHTTP: falseAlarm, nameNetpoll: lost}},
+		known: map[string]string{nameCheck: falseAlarm, "net/http": falseAlarm, "netpoll": lost}},
 	{group: noEnding, name: "own CloseRead", needsConn: true, run: ownCloseRead},
-	{group: noEnding, name: "a reader parked in Read", needsConn: true, run: parkedReader, known: map[string]string{nameConncheck: blocked}},
+	{group: noEnding, name: "a reader parked in Read", needsConn: true, run: parkedReader, known: map[string]string{"conncheck": blocked}},
 	{group: noEnding, name: "TLS session tickets unread", tls: true, dialling: true, run: tickets},
 	{group: noEnding, name: "descriptor used again, late calls", process: true, needsConn: true, run: reuse,
-		known: map[string]string{nameCheck: na, nameConnstate: mixedUp}},
+		known: map[string]string{nameCheck: na, "connstate": mixedUp}},
 	{group: noEnding, name: "peer reads nothing (zero window)", slow: true, opts: cable, run: zeroWindow},
 	{group: noEnding, name: "cable out for 1.5 s", slow: true, opts: cable, run: cableOut},
-}
-
-// afterTimeout has unread bytes when the alternative reports a time-out, or when the application's own deadline expires.
-func afterTimeout(t *trial) string {
-	t.peerSends(manyBytes)
-	got := 0
-	select {
-	case <-t.w.gone:
-	case <-time.After(3 * silence):
-		switch {
-		case t.alt.name == nameLiveness:
-			return missed
-		case t.w.Conn == nil:
-			return na
-		}
-		t.w.SetReadDeadline(time.Now().Add(-time.Second))
-		got, _ = t.w.Read(make([]byte, 1))
-	}
-	return t.receive(manyBytes - got)
 }
 
 func resetLeft(t *trial) string {
@@ -145,22 +122,6 @@ func resetLeft(t *trial) string {
 		return ok
 	}
 	return stolen
-}
-
-// retryLoop takes each time-out for its own and waits again with a new deadline, after the alternative has reported.
-func retryLoop(t *trial) string {
-	if t.notice(time.Now(), 3*silence) != found {
-		return na
-	}
-	for start := time.Now(); time.Since(start) < 4*silence; {
-		t.w.SetReadDeadline(time.Now().Add(silence))
-		_, err := t.w.Read(make([]byte, 1))
-		var timeout net.Error
-		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
-			return ok
-		}
-	}
-	return endless
 }
 
 func ownClose(t *trial) string {

@@ -81,7 +81,7 @@ func (t *trial) open(a *alternative) {
 	if t.row.process {
 		t.farm = startFarm()
 		t.undo = append(t.undo, t.farm.kill)
-		t.farm.do(order{Op: "dial", Addr: t.addr, Prelude: prelude, N: 1})
+		t.farm.do("dial", 1, t.addr, prelude)
 	} else {
 		t.peer = must(livenesstest.Dial("tcp4", t.addr))
 		t.undo = append(t.undo, func() { t.peer.Close() })
