@@ -28,8 +28,8 @@ type alternative struct {
 	noTLS   bool
 }
 
-// A serveFunc starts a server on loopback, which calls accepted for each connection. With options.lean it passes nil and
-// calls options.ended for each connection that ended, so that a benchmark measures the alternative alone.
+// A serveFunc starts a server on loopback, which calls accepted for each connection. With options.lean it passes nil, and
+// calls report for each connection that ended, so that a benchmark measures the alternative alone.
 type serveFunc func(o options, accepted func(*watched)) (addr string, stop func())
 
 // options are what a row asks for. An alternative that cannot do it does what it can.
@@ -39,7 +39,6 @@ type options struct {
 	allowHalfClose bool
 	quiet          bool // nobody registers for the end
 	lean           bool
-	ended          func()
 }
 
 // A watched connection is one on which an alternative is at work.

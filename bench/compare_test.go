@@ -4,14 +4,20 @@ package bench
 
 import (
 	"encoding/csv"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var results = flag.String("results", "", "a CSV `file` to write the table of TestCompare to")
@@ -173,4 +179,101 @@ func printTable(cells map[*row]map[*alternative]cell) {
 		defer f.Close()
 		check(csv.NewWriter(f).WriteAll(table))
 	}
+}
+
+// childVariable makes a copy of this program a farm.
+const childVariable = "LIVENESS_BENCH_FARM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		time.AfterFunc(10*time.Minute, func() { os.Exit(3) })
+		farmMain()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// now is a clock that all processes of the machine share, in nanoseconds.
+func now() int64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// A farm holds the client ends of connections in a process of its own, which can be killed and stopped. It ends with its
+// standard input.
+type farm struct {
+	cmd *exec.Cmd
+	in  io.Writer
+	out io.Reader
+}
+
+func startFarm() *farm {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"=1")
+	f := &farm{cmd, must(cmd.StdinPipe()), must(cmd.StdoutPipe())}
+	check(cmd.Start())
+	return f
+}
+
+// do has an order carried out, and returns when that began, by now.
+func (f *farm) do(op string, n int, addr, prelude string) (began int64) {
+	var failure string
+	must(fmt.Fprintf(f.in, "%s %d %q %q\n", op, n, addr, prelude))
+	must(fmt.Fscanf(f.out, "%d %q\n", &began, &failure))
+	if failure != "" {
+		panic(errors.New(failure))
+	}
+	return began
+}
+
+func (f *farm) kill() {
+	f.cmd.Process.Kill()
+	f.cmd.Wait()
+}
+
+func farmMain() {
+	var f clients
+	for {
+		var op, addr, prelude string
+		var n int
+		if _, err := fmt.Fscanf(os.Stdin, "%s %d %q %q\n", &op, &n, &addr, &prelude); err != nil {
+			return
+		}
+		began := now()
+		fmt.Printf("%d %q\n", began, f.carryOut(op, n, addr, prelude))
+	}
+}
+
+type clients []*net.TCPConn
+
+func (f *clients) carryOut(op string, n int, addr, prelude string) (failure string) {
+	defer func() {
+		if v := recover(); v != nil {
+			failure = fmt.Sprint(v)
+		}
+	}()
+	switch op {
+	case "dial":
+		dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: -1}
+		for range n {
+			c := must(dialer.Dial("tcp4", addr)).(*net.TCPConn)
+			*f = append(*f, c)
+			must(io.WriteString(c, prelude))
+		}
+	case "close", "reset": // the last n, or all if there are fewer
+		for ; n > 0 && len(*f) > 0; n-- {
+			c := (*f)[len(*f)-1]
+			*f = (*f)[:len(*f)-1]
+			if op == "reset" {
+				check(c.SetLinger(0))
+			}
+			check(c.Close())
+		}
+	case "drain":
+		for _, c := range *f {
+			go io.Copy(io.Discard, struct{ io.Reader }{c})
+		}
+	}
+	return ""
 }

@@ -4,12 +4,12 @@ package bench
 
 import (
 	"flag"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,54 +19,56 @@ import (
 	"github.com/go-liveness/liveness"
 )
 
-type attachFunc func(net.Conn) (io.Closer, error)
-
-// A subject is a watch that does no more than report ends.
+// A subject is a watch that does no more than call report at each end.
 type subject struct {
 	name   string
-	attach func(ended func()) attachFunc
+	attach func(net.Conn) (io.Closer, error)
 	serve  serveFunc
 	silent bool // it reports nothing
 }
 
-var bare = &subject{name: "bare", silent: true, attach: func(func()) attachFunc {
-	return func(conn net.Conn) (io.Closer, error) { return conn, nil }
-}}
-
-var subjects = []*subject{
-	bare,
-	{name: "watch", silent: true, attach: func(func()) attachFunc {
-		return func(conn net.Conn) (io.Closer, error) { return liveness.Wrap(conn, nil) }
-	}},
-	{name: "callback", attach: withConfig(liveness.Config{})},
-	{name: "PeerTimeout", attach: withConfig(liveness.Config{PeerTimeout: time.Minute})},
-	{name: "connstate", attach: func(ended func()) attachFunc {
-		return func(conn net.Conn) (io.Closer, error) {
-			state, err := connstate.ListenConnState(conn, connstate.WithOnRemoteClosed(ended))
+var (
+	bare     = &subject{name: "bare", silent: true, attach: func(conn net.Conn) (io.Closer, error) { return conn, nil }}
+	watch    = &subject{name: "watch", silent: true, attach: wrapping(nil)}
+	callback = &subject{name: "callback", attach: wrapping(&liveness.Config{OnDisconnect: func(*liveness.Conn, error) { report() }})}
+	subjects = []*subject{
+		watch,
+		callback,
+		{name: "PeerTimeout", attach: wrapping(&liveness.Config{PeerTimeout: time.Minute, OnDisconnect: func(*liveness.Conn, error) { report() }})},
+		{name: "connstate", attach: func(conn net.Conn) (io.Closer, error) {
+			state, err := connstate.ListenConnState(conn, connstate.WithOnRemoteClosed(report))
 			return stated{conn, state}, err
-		}
-	}},
-	{name: "parked-Read", attach: func(ended func()) attachFunc {
-		return func(conn net.Conn) (io.Closer, error) {
+		}},
+		{name: "parked-Read", attach: func(conn net.Conn) (io.Closer, error) {
 			go func() {
 				var b [1]byte
 				conn.Read(b[:])
-				ended()
+				report()
 			}()
 			return conn, nil
-		}
-	}},
-	{name: "net/http", serve: serveHTTP},
-	{name: "netpoll", serve: serveNetpoll},
-	{name: "gnet", serve: serveGnet},
-	{name: "nbio", serve: serveNbio},
+		}},
+		{name: "net/http", serve: serveHTTP},
+		{name: "netpoll", serve: serveNetpoll},
+		{name: "gnet", serve: serveGnet},
+		{name: "nbio", serve: serveNbio},
+	}
+)
+
+func wrapping(cfg *liveness.Config) func(net.Conn) (io.Closer, error) {
+	return func(conn net.Conn) (io.Closer, error) { return liveness.Wrap(conn, cfg) }
 }
 
-func withConfig(cfg liveness.Config) func(func()) attachFunc {
-	return func(ended func()) attachFunc {
-		cfg := cfg
-		cfg.OnDisconnect = func(*liveness.Conn, error) { ended() }
-		return func(conn net.Conn) (io.Closer, error) { return liveness.Wrap(conn, &cfg) }
+const (
+	farmSize = 6000  // connections of one process of clients
+	mostEnds = 20000 // more than descriptors
+)
+
+var reported = make(chan int64, mostEnds) // by now
+
+func report() {
+	select {
+	case reported <- now():
+	default:
 	}
 }
 
@@ -87,35 +89,22 @@ type many struct {
 	addr     string
 	farms    []*farm
 	accepted chan struct{}
-	ended    chan int64 // by now
 	kept     []io.Closer
 	stop     func()
 }
 
-const (
-	mostEnds = 20000 // more than descriptors
-	farmSize = 6000
-)
-
 // listen starts the subject's server, and processes for n clients.
 func (s *subject) listen(n int) *many {
-	m := &many{subject: s, accepted: make(chan struct{}, mostEnds), ended: make(chan int64, mostEnds)}
+	m := &many{subject: s, accepted: make(chan struct{}, mostEnds)}
 	for ; n > 0; n -= farmSize {
 		m.farms = append(m.farms, startFarm())
 	}
-	ended := func() {
-		select {
-		case m.ended <- now():
-		default: // our own Close
-		}
-	}
 	if s.serve != nil {
-		m.addr, m.stop = s.serve(options{lean: true, ended: ended}, func(*watched) { m.accepted <- struct{}{} })
+		m.addr, m.stop = s.serve(options{lean: true}, func(*watched) { m.accepted <- struct{}{} })
 		return m
 	}
 	l := listenTCP()
 	m.addr, m.stop = l.Addr().String(), func() { l.Close() }
-	attach := s.attach(ended)
 	m.kept = make([]io.Closer, 0, mostEnds)
 	go func() {
 		for {
@@ -123,7 +112,7 @@ func (s *subject) listen(n int) *many {
 			if err != nil {
 				return
 			}
-			m.kept = append(m.kept, must(attach(conn)))
+			m.kept = append(m.kept, must(s.attach(conn)))
 			m.accepted <- struct{}{}
 		}
 	}()
@@ -149,8 +138,8 @@ func (m *many) forget() {
 	}
 	clear(m.kept)
 	m.kept = m.kept[:0]
-	for time.Sleep(time.Millisecond); len(m.ended) > 0; {
-		<-m.ended
+	for time.Sleep(time.Millisecond); len(reported) > 0; {
+		<-reported
 	}
 }
 
@@ -199,7 +188,7 @@ func (s *subject) measure(n int) (bytes, idleCPU, switches, took, cpu float64) {
 	for _, f := range m.farms {
 		f.do("reset", farmSize, "", "")
 	}
-	took = float64(await(m.ended, n) - first)
+	took = float64(await(reported, n) - first)
 	cpu1, _ = usage()
 	return bytes, idleCPU, switches, took, float64(cpu1 - cpu0)
 }
@@ -218,52 +207,48 @@ func BenchmarkMany(b *testing.B) {
 				sum[i] += v
 			}
 		}
-		for i, unit := range []string{"B/conn", "cpu-µs/s", "switches/s", "ns/end", "cpu-ns/end"} {
-			if sum[i] != 0 {
-				b.ReportMetric(sum[i]/float64(b.N), unit)
-			}
-		}
-		b.ReportMetric(0, "ns/op")
+		n := float64(b.N)
+		metrics(b, "B/conn cpu-µs/s switches/s ns/end cpu-ns/end", sum[0]/n, sum[1]/n, sum[2]/n, sum[3]/n, sum[4]/n)
 	})
 }
 
-// BenchmarkFIN measures from the close of a client in another process to the report, on an idle machine.
-func BenchmarkFIN(b *testing.B) { benchmarkFIN(b, 0) }
-
-// BenchmarkFINBusy has every processor busy with another process.
-func BenchmarkFINBusy(b *testing.B) { benchmarkFIN(b, runtime.NumCPU()) }
-
-func benchmarkFIN(b *testing.B, spinning int) {
+// BenchmarkFIN measures from the close of a client in another process to the report.
+func BenchmarkFIN(b *testing.B) {
 	eachSubject(b, func(b *testing.B, s *subject) {
 		if s.silent {
 			b.Skip("reports nothing")
 		}
 		m := s.listen(1)
 		defer m.close()
-		spinner := startFarm()
-		defer spinner.kill()
-		spinner.do("spin", spinning, "", "")
 		var took []float64
 		for b.Loop() {
 			m.dial(1)
 			time.Sleep(2*time.Millisecond + rand.N(10*time.Millisecond)) // at any phase of connstate's 10 ms
 			began := m.farms[0].do("close", 1, "", "")
-			took = append(took, float64(await(m.ended, 1)-began))
+			took = append(took, float64(await(reported, 1)-began))
 			m.forget()
 		}
 		slices.Sort(took)
-		for _, percent := range []int{10, 50, 90, 99} {
-			b.ReportMetric(took[(len(took)-1)*percent/100], fmt.Sprintf("p%d-ns", percent))
-		}
-		b.ReportMetric(0, "ns/op")
+		last := len(took) - 1
+		metrics(b, "p10-ns p50-ns p90-ns p99-ns", took[last/10], took[last/2], took[last*9/10], took[last*99/100])
 	})
+}
+
+// metrics replaces ns/op, and what was not measured is not printed.
+func metrics(b *testing.B, units string, values ...float64) {
+	b.ReportMetric(0, "ns/op")
+	for i, unit := range strings.Fields(units) {
+		if values[i] != 0 {
+			b.ReportMetric(values[i], unit)
+		}
+	}
 }
 
 var polling = flag.Bool("connstate", false, "benchmark connstate alone, which polls for ever once it was used and so wakes the processors for the others")
 
-// eachSubject runs a benchmark for each subject but the bare connection.
+// eachSubject runs a benchmark for each subject.
 func eachSubject(b *testing.B, run func(*testing.B, *subject)) {
-	for _, s := range subjects[1:] {
+	for _, s := range subjects {
 		if *polling == (s.name == "connstate") {
 			b.Run(s.name, func(b *testing.B) { run(b, s) })
 		}

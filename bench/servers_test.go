@@ -38,7 +38,7 @@ func serveHTTP(o options, accepted func(*watched)) (string, func()) {
 			if o.lean {
 				accepted(nil)
 				<-r.Context().Done()
-				o.ended()
+				report()
 				return
 			}
 			over := make(chan struct{})
@@ -60,7 +60,7 @@ func serveHTTP(o options, accepted func(*watched)) (string, func()) {
 	return l.Addr().String(), func() { srv.Close() }
 }
 
-// loopConn is what the application knows of a connection in an event loop.
+// loopConn is what the application knows of a connection in an event loop: nothing, and nil, if options.lean.
 type loopConn struct {
 	gone chan struct{}
 	got  atomic.Int64
@@ -68,15 +68,31 @@ type loopConn struct {
 	once sync.Once
 }
 
-func (l *loopConn) ended(err error) { l.once.Do(func() { l.err = err; close(l.gone) }) }
-
-// open makes what the rows need; write and release are the loop's own.
-func (l *loopConn) open(write func([]byte) error, release func()) *watched {
-	l.gone = make(chan struct{})
-	return &watched{gone: l.gone, write: write, release: release,
+func openLoop(o options, accepted func(*watched), write func([]byte) error, release func()) *loopConn {
+	if o.lean {
+		accepted(nil)
+		return nil
+	}
+	l := &loopConn{gone: make(chan struct{})}
+	accepted(&watched{gone: l.gone, write: write, release: release,
 		received: func() int { return int(l.got.Load()) },
 		closeErr: func() error { <-l.gone; return l.err },
+	})
+	return l
+}
+
+func (l *loopConn) receive(n int) {
+	if l != nil {
+		l.got.Add(int64(n))
 	}
+}
+
+func (l *loopConn) end(err error) {
+	if l == nil {
+		report()
+		return
+	}
+	l.once.Do(func() { l.err = err; close(l.gone) })
 }
 
 // stopper gives a graceful shutdown two seconds.
@@ -91,30 +107,20 @@ func stopper(shutdown func(context.Context) error) func() {
 func serveNetpoll(o options, accepted func(*watched)) (string, func()) {
 	netpoll.SetLoggerOutput(io.Discard)
 	l := must(netpoll.CreateListener("tcp", "127.0.0.1:0"))
-	var conns sync.Map
 	loop := must(netpoll.NewEventLoop(func(ctx context.Context, c netpoll.Connection) error {
 		n := c.Reader().Len()
-		if l, ok := conns.Load(c); ok {
-			l.(*loopConn).got.Add(int64(n))
-		}
+		ctx.Value(connKey{}).(*loopConn).receive(n)
 		return c.Reader().Skip(n)
 	}, netpoll.WithOnPrepare(func(c netpoll.Connection) context.Context {
-		if o.lean {
-			c.AddCloseCallback(func(netpoll.Connection) error { o.ended(); return nil })
-			accepted(nil)
-			return context.Background()
-		}
-		if f, ok := c.(netpoll.Conn); ok {
-			tuneFD(f.Fd(), o)
-		}
-		l := new(loopConn)
-		conns.Store(c, l)
-		w := l.open(func(b []byte) error { _, err := c.Write(append([]byte(nil), b...)); return err }, func() { c.Close() })
-		w.closeErr = nil
-		w.probe = probe(c.IsActive)
-		c.AddCloseCallback(func(netpoll.Connection) error { conns.Delete(c); l.ended(nil); return nil })
-		accepted(w)
-		return context.Background()
+		tuneFD(c.(netpoll.Conn).Fd(), o)
+		l := openLoop(o, func(w *watched) {
+			if w != nil {
+				w.closeErr, w.probe = nil, probe(c.IsActive)
+			}
+			accepted(w)
+		}, func(b []byte) error { _, err := c.Write(append([]byte(nil), b...)); return err }, func() { c.Close() })
+		c.AddCloseCallback(func(netpoll.Connection) error { l.end(nil); return nil })
+		return context.WithValue(context.Background(), connKey{}, l)
 	})))
 	go loop.Serve(l)
 	return l.Addr().String(), stopper(loop.Shutdown)
@@ -130,33 +136,19 @@ type gnetHandler struct {
 func (h *gnetHandler) OnBoot(e gnet.Engine) gnet.Action { h.booted <- e; return gnet.None }
 
 func (h *gnetHandler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if h.o.lean {
-		h.accepted(nil)
-		return nil, gnet.None
-	}
 	tuneFD(c.Fd(), h.o)
-	l := new(loopConn)
-	c.SetContext(l)
-	h.accepted(l.open(func(b []byte) error {
-		return c.AsyncWrite(append([]byte(nil), b...), nil)
-	}, func() { c.Close() }))
+	c.SetContext(openLoop(h.o, h.accepted, func(b []byte) error { return c.AsyncWrite(append([]byte(nil), b...), nil) }, func() { c.Close() }))
 	return nil, gnet.None
 }
 
 func (h *gnetHandler) OnTraffic(c gnet.Conn) gnet.Action {
 	b, _ := c.Next(-1)
-	if l, ok := c.Context().(*loopConn); ok {
-		l.got.Add(int64(len(b)))
-	}
+	c.Context().(*loopConn).receive(len(b))
 	return gnet.None
 }
 
 func (h *gnetHandler) OnClose(c gnet.Conn, err error) gnet.Action {
-	if l, ok := c.Context().(*loopConn); ok {
-		l.ended(err)
-	} else if h.o.lean {
-		h.o.ended()
-	}
+	c.Context().(*loopConn).end(err)
 	return gnet.None
 }
 
@@ -176,30 +168,14 @@ func serveNbio(o options, accepted func(*watched)) (string, func()) {
 	nbiolog.SetLevel(nbiolog.LevelNone)
 	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{"127.0.0.1:0"}})
 	e.OnOpen(func(c *nbio.Conn) {
-		if o.lean {
-			accepted(nil)
-			return
-		}
 		tune(c, o)
-		l := new(loopConn)
-		c.SetSession(l)
 		if o.readIdle > 0 {
 			c.SetReadDeadline(time.Now().Add(o.readIdle))
 		}
-		accepted(l.open(func(b []byte) error { _, err := c.Write(b); return err }, func() { c.Close() }))
+		c.SetSession(openLoop(o, accepted, func(b []byte) error { _, err := c.Write(b); return err }, func() { c.Close() }))
 	})
-	e.OnData(func(c *nbio.Conn, data []byte) {
-		if l, ok := c.Session().(*loopConn); ok {
-			l.got.Add(int64(len(data)))
-		}
-	})
-	e.OnClose(func(c *nbio.Conn, err error) {
-		if l, ok := c.Session().(*loopConn); ok {
-			l.ended(err)
-		} else if o.lean {
-			o.ended()
-		}
-	})
+	e.OnData(func(c *nbio.Conn, data []byte) { c.Session().(*loopConn).receive(len(data)) })
+	e.OnClose(func(c *nbio.Conn, err error) { c.Session().(*loopConn).end(err) })
 	check(e.Start())
 	return e.Addrs[0], stopper(e.Shutdown)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -126,7 +125,6 @@ func deadlineCheck(conn net.Conn) error {
 type parked struct {
 	net.Conn
 	result chan struct{} // closed when that Read returned
-	mu     sync.Mutex
 	head   []byte
 	err    error
 }
@@ -152,8 +150,6 @@ func watchParked(conn net.Conn, o options) *watched {
 
 func (p *parked) Read(b []byte) (int, error) {
 	<-p.result
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if n := copy(b, p.head); n > 0 {
 		p.head = p.head[n:]
 		return n, nil

@@ -21,95 +21,86 @@ import (
 )
 
 func main() {
-	if err := run("../docs"); err != nil {
+	const docs = "../docs"
+	groups := parse(string(must(os.ReadFile(docs + "/bench/bench.txt"))))
+	compared := must(csv.NewReader(must(os.Open(docs + "/bench/compare.csv"))).ReadAll())
+	for _, page := range must(filepath.Glob(docs + "/*.md")) {
+		check(os.WriteFile(page, []byte(fill(string(must(os.ReadFile(page))), groups, compared)), 0o644))
+	}
+	for _, c := range charts {
+		c.draw(docs+"/bench", groups[c.group])
+	}
+}
+
+func check(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "charts:", err)
 		os.Exit(1)
 	}
 }
 
-func run(docs string) error {
-	text, err := os.ReadFile(filepath.Join(docs, "bench", "bench.txt"))
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(filepath.Join(docs, "bench", "compare.csv"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	compared, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		return err
-	}
-	groups := parse(string(text))
-	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
-	if err != nil {
-		return err
-	}
-	for _, page := range pages {
-		if err := fill(page, groups, compared); err != nil {
-			return fmt.Errorf("%s: %w", page, err)
-		}
-	}
-	return draw(filepath.Join(docs, "bench"), groups)
+func must[T any](v T, err error) T {
+	check(err)
+	return v
 }
 
 // A group is a benchmark with its sub-benchmarks, in the order of the file.
 type group struct {
 	names, units []string
-	values       map[string]map[string][]float64 // by name and unit, one value for each round
+	values       map[[2]string][]float64 // by name and unit, one value for each round
 }
 
-var line = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+?)(-\d+)?\s+\d+\s(.*)$`)
+var result = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+?)(?:-\d+)?\s+\d+\s(.*)$`)
 
 func parse(text string) map[string]*group {
 	groups := make(map[string]*group)
-	for _, m := range line.FindAllStringSubmatch(text, -1) {
+	for _, m := range result.FindAllStringSubmatch(text, -1) {
 		g := groups[m[1]]
 		if g == nil {
-			g = &group{values: make(map[string]map[string][]float64)}
+			g = &group{values: make(map[[2]string][]float64)}
 			groups[m[1]] = g
 		}
-		if g.values[m[2]] == nil {
-			g.names, g.values[m[2]] = append(g.names, m[2]), make(map[string][]float64)
+		if !slices.Contains(g.names, m[2]) {
+			g.names = append(g.names, m[2])
 		}
-		fields := strings.Fields(m[4])
-		for i := 0; i+1 < len(fields); i += 2 {
-			value, err := strconv.ParseFloat(fields[i], 64)
-			if unit := fields[i+1]; err == nil {
-				g.values[m[2]][unit] = append(g.values[m[2]][unit], value)
-				if !slices.Contains(g.units, unit) {
-					g.units = append(g.units, unit)
-				}
+		for pair := range slices.Chunk(strings.Fields(m[3]), 2) {
+			if !slices.Contains(g.units, pair[1]) {
+				g.units = append(g.units, pair[1])
 			}
+			key := [2]string{m[2], pair[1]}
+			g.values[key] = append(g.values[key], must(strconv.ParseFloat(pair[0], 64)))
 		}
 	}
 	return groups
 }
 
-func (g *group) median(name, unit string) float64 {
-	v := slices.Sorted(slices.Values(g.values[name][unit]))
+func median(v []float64) float64 {
 	if len(v) == 0 {
 		return math.NaN()
 	}
-	return v[len(v)/2]
+	return slices.Sorted(slices.Values(v))[len(v)/2]
 }
 
 // table has a column of ratios if there is a base, medians of the rounds' ratios, and a line of growth if the names say n=.
 func (g *group) table(base string) [][]string {
 	rows := [][]string{append([]string{""}, g.units...)}
-	if base != "" {
-		rows[0] = append(rows[0], "× "+base)
-	}
 	for _, name := range g.names {
 		row := []string{name}
 		for _, unit := range g.units {
-			row = append(row, figure(g.median(name, unit)))
-		}
-		if base != "" {
-			row = append(row, fmt.Sprintf("%.2f", g.ratio(name, base, g.units[0])))
+			row = append(row, figure(median(g.values[[2]string{name, unit}])))
 		}
 		rows = append(rows, row)
+	}
+	if base != "" {
+		rows[0] = append(rows[0], "× "+base)
+		for i, name := range g.names {
+			var ratios []float64
+			bases := g.values[[2]string{base, g.units[0]}]
+			for i, v := range g.values[[2]string{name, g.units[0]}] {
+				ratios = append(ratios, v/bases[i])
+			}
+			rows[i+1] = append(rows[i+1], fmt.Sprintf("%.2f", median(ratios)))
+		}
 	}
 	if strings.HasPrefix(g.names[0], "n=") {
 		row := []string{"grows with"}
@@ -121,23 +112,12 @@ func (g *group) table(base string) [][]string {
 	return rows
 }
 
-func (g *group) ratio(name, base, unit string) float64 {
-	var ratios []float64
-	for i, v := range g.values[name][unit] {
-		if i < len(g.values[base][unit]) {
-			ratios = append(ratios, v/g.values[base][unit][i])
-		}
-	}
-	slices.Sort(ratios)
-	return ratios[len(ratios)/2]
-}
-
 // exponent fits log y = k log n + c by least squares, for n of 1000 and more.
 func (g *group) exponent(unit string) float64 {
 	var n, sx, sy, sxx, sxy float64
 	for _, name := range g.names {
-		size, _ := strconv.ParseFloat(strings.TrimPrefix(name, "n="), 64)
-		if y := g.median(name, unit); size >= 1000 && y > 0 {
+		size := must(strconv.ParseFloat(strings.TrimPrefix(name, "n="), 64))
+		if y := median(g.values[[2]string{name, unit}]); size >= 1000 && y > 0 {
 			x, y := math.Log(size), math.Log(y)
 			n, sx, sy, sxx, sxy = n+1, sx+x, sy+y, sxx+x*x, sxy+x*y
 		}
@@ -156,39 +136,25 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-var place = regexp.MustCompile(`(?s)<!-- (compare|bench) ?(\w*) ?(\S*?) ?-->\n.*?<!-- end -->`)
+var place = regexp.MustCompile(`(?s)(<!-- (compare|bench) ?(\w*) ?(\S*?) ?-->\n).*?<!-- end -->`)
 
-func fill(page string, groups map[string]*group, compared [][]string) error {
-	b, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	text := place.ReplaceAllStringFunc(string(b), func(found string) string {
+func fill(page string, groups map[string]*group, compared [][]string) string {
+	return place.ReplaceAllStringFunc(page, func(found string) string {
 		m := place.FindStringSubmatch(found)
 		rows := compared
-		if m[1] == "bench" {
-			if groups[m[2]] == nil {
-				err = fmt.Errorf("no Benchmark%s was measured", m[2])
-				return found
+		if m[2] == "bench" {
+			if groups[m[3]] == nil {
+				check(fmt.Errorf("Benchmark%s was not measured", m[3]))
 			}
-			rows = groups[m[2]].table(m[3])
+			rows = groups[m[3]].table(m[4])
 		}
-		first, _, _ := strings.Cut(found, "\n")
-		return first + "\n" + markdown(rows) + "<!-- end -->"
+		table := m[1]
+		for i, row := range rows {
+			table += "| " + strings.Join(row, " | ") + " |\n"
+			if i == 0 {
+				table += strings.Repeat("|---", len(row)) + "|\n"
+			}
+		}
+		return table + "<!-- end -->"
 	})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(page, []byte(text), 0o644)
-}
-
-func markdown(rows [][]string) string {
-	var b strings.Builder
-	for i, row := range rows {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
-		if i == 0 {
-			b.WriteString(strings.Repeat("|---", len(row)) + "|\n")
-		}
-	}
-	return b.String()
 }
