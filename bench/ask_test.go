@@ -12,62 +12,60 @@ import (
 	runtimemetrics "runtime/metrics"
 	"runtime/pprof"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
-	"github.com/cloudwego/gopkg/net/connstate"
 	"github.com/google/pprof/profile"
-	"github.com/murfffi/conncheck"
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-func wrap(tb testing.TB, cfg *liveness.Config) (*liveness.Conn, *livenesstest.Peer) {
-	conn, peer := livenesstest.Pair(tb, "tcp4")
-	c := must(liveness.Wrap(conn, cfg))
-	tb.Cleanup(func() { c.Close() })
-	return c, peer
-}
-
 // BenchmarkAsk asks about a live, idle connection. raw-poll-Control is the least that a check can cost: one system call,
 // while the descriptor cannot be closed.
 func BenchmarkAsk(b *testing.B) {
-	c, _ := wrap(b, nil)
 	conn, _ := livenesstest.Pair(b, "tcp4")
-	raw := rawOf(conn)
+	other, _ := livenesstest.Pair(b, "tcp4")
+	c := must(liveness.Wrap(other, nil))
+	defer c.Close()
 	fd := descriptor(conn)
-	state := sync.OnceValue(func() connstate.ConnStater { return must(connstate.ListenConnState(conn)) })
+	ask := func(watch func(net.Conn, options) *watched) func() func() bool {
+		return func() func() bool {
+			p := watch(conn, options{quiet: true}).probe
+			return func() bool { return p() == nil }
+		}
+	}
+	of := func(alive func() bool) func() func() bool { return func() func() bool { return alive } }
 	for _, way := range []struct {
-		name  string
-		alive func() bool
+		name string
+		open func() func() bool
 	}{
-		{"raw-peek", func() bool { return rawPeek(fd) }},
-		{"raw-poll", func() bool { return rawPoll(fd) }},
-		{"raw-poll-Control", pollUnderControl(raw)},
-		{"Alive", c.Alive},
-		{"Err", func() bool { return c.Err() == nil }},
-		{"Check", func() bool { return liveness.Check(c) == nil }},
-		{"Check-bare", func() bool { return liveness.Check(conn) == nil }},
-		{"Status", func() bool { return c.Status().State == liveness.Connected }},
-		{"connstate", func() bool { return state().State() == connstate.StateOK }},
-		{"conncheck", func() bool { return conncheck.Do(conn) == conncheck.StatusOpen }},
-		{"mysql", func() bool { return mysqlCheck(raw) == nil }},
-		{"go-redis", func() bool { return redisCheck(conn, raw) == nil }},
-		{"1-ms-read", func() bool { return deadlineCheck(conn) == nil }},
+		{"raw-peek", of(func() bool { return rawPeek(fd) })},
+		{"raw-poll", of(func() bool { return rawPoll(fd) })},
+		{"raw-poll-Control", of(pollUnderControl(rawOf(conn)))},
+		{"Alive", of(c.Alive)},
+		{"Err", of(func() bool { return c.Err() == nil })},
+		{"Check", of(func() bool { return liveness.Check(c) == nil })},
+		{"Check-bare", of(func() bool { return liveness.Check(conn) == nil })},
+		{"Status", of(func() bool { return c.Status().State == liveness.Connected })},
+		{"connstate", ask(watchConnstate)},
+		{"conncheck", ask(watchConncheck)},
+		{"mysql", ask(watchMySQL)},
+		{"go-redis", ask(watchRedis)},
+		{"1-ms-read", ask(watchDeadline)},
 	} {
 		if *polling != (way.name == "connstate") {
 			continue
 		}
 		b.Run(way.name, func(b *testing.B) {
+			alive := way.open()
 			b.ReportAllocs()
 			for b.Loop() {
-				if !way.alive() {
+				if !alive() {
 					b.Fatal("a live connection is not alive")
 				}
 			}
@@ -108,7 +106,8 @@ func BenchmarkWrap(b *testing.B) {
 			b.Skip("has no connections of package net")
 		}
 		b.ReportAllocs()
-		wrap(b, nil) // so that the library has started what it starts for the first connection
+		first, _ := livenesstest.Pair(b, "tcp4") // so that the library has started what it starts for the first connection
+		defer must(liveness.Wrap(first, nil)).Close()
 		var registered, closed time.Duration
 		var before, after runtime.MemStats
 		var mallocs, size uint64

@@ -41,10 +41,10 @@ const (
 var cable = options{peerTimeout: cableFor}
 
 // behind ends the connection behind bytes that nobody has read.
-func behind(end func(t *trial) error) func(*trial) string {
+func behind(end func(*livenesstest.Peer) error) func(*trial) string {
 	return func(t *trial) string {
 		t.peerSends(fewBytes)
-		return t.await(patience, func() error { return end(t) })
+		return t.await(patience, func() error { return end(t.peer) })
 	}
 }
 
@@ -68,9 +68,9 @@ func cutInFlight(t *trial) error {
 
 var rows = []*row{
 	{group: endings, name: "close (FIN)", run: func(t *trial) string { return t.await(patience, t.peer.Close) }},
-	{group: endings, name: "close behind unread data", unread: true, run: behind(peerCloses), known: map[string]string{"conncheck": missed, "parked Read": missed}},
+	{group: endings, name: "close behind unread data", unread: true, run: behind((*livenesstest.Peer).Close), known: map[string]string{"conncheck": missed, "parked Read": missed}},
 	{group: endings, name: "reset (RST)", run: func(t *trial) string { return t.await(patience, t.peer.Reset) }},
-	{group: endings, name: "reset behind unread data", unread: true, run: behind(peerResets)},
+	{group: endings, name: "reset behind unread data", unread: true, run: behind((*livenesstest.Peer).Reset)},
 	{group: endings, name: "half-close, where it is the end", run: func(t *trial) string { return t.await(patience, t.peer.CloseWrite) }},
 	{group: endings, name: "TLS close", tls: true, run: func(t *trial) string { return t.await(patience, t.peer.Conn.Close) }},
 	{group: endings, name: "process killed", process: true, run: func(t *trial) string { return t.await(patience, t.farm.cmd.Process.Kill) }},

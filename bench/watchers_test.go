@@ -5,7 +5,6 @@ package bench
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"syscall"
@@ -56,69 +55,48 @@ func watchConncheck(conn net.Conn, o options) *watched {
 	return &watched{Conn: conn, probe: probe(func() bool { return conncheck.Do(conn) != conncheck.StatusNotOpen })}
 }
 
+// watchMySQL sets no deadline: the driver sets one first only with readTimeout, which is off by default.
 func watchMySQL(conn net.Conn, o options) *watched {
-	raw := rawOf(conn)
-	return &watched{Conn: conn, probe: func() error { return mysqlCheck(raw) }}
-}
-
-// mysqlCheck sets no deadline: the driver sets one first only with readTimeout, which is off by default.
-func mysqlCheck(raw syscall.RawConn) error {
-	return checkByRead(raw, func(fd int, b []byte) (int, error) { return unix.Read(fd, b) })
+	return &watched{Conn: conn, probe: readProbe(rawOf(conn), unix.Read)}
 }
 
 func watchRedis(conn net.Conn, o options) *watched {
 	if _, ok := conn.(*tls.Conn); ok {
 		return &watched{Conn: conn, probe: func() error { return nil }}
 	}
-	raw := rawOf(conn)
-	return &watched{Conn: conn, probe: func() error { return redisCheck(conn, raw) }}
-}
-
-func redisCheck(conn net.Conn, raw syscall.RawConn) error {
-	conn.SetDeadline(time.Time{})
-	return checkByRead(raw, func(fd int, b []byte) (int, error) {
+	peek := readProbe(rawOf(conn), func(fd int, b []byte) (int, error) {
 		n, _, err := unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		return n, err
 	})
+	return &watched{Conn: conn, probe: func() error { conn.SetDeadline(time.Time{}); return peek() }}
 }
 
-var errUnexpectedRead = errors.New("unexpected read from socket")
-
-func checkByRead(raw syscall.RawConn, read func(fd int, b []byte) (int, error)) error {
-	var verdict error
-	err := raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, err := read(int(fd), b[:])
-		switch {
-		case n == 0 && err == nil:
-			verdict = io.EOF
-		case n > 0:
-			verdict = errUnexpectedRead
-		case err != unix.EAGAIN:
-			verdict = err
-		}
-		return true
-	})
-	return errors.Join(err, verdict)
+// readProbe takes any byte for a broken connection, as the drivers do.
+func readProbe(raw syscall.RawConn, read func(fd int, b []byte) (int, error)) func() error {
+	return func() error {
+		verdict := errGone
+		err := raw.Read(func(fd uintptr) bool {
+			var b [1]byte
+			if _, err := read(int(fd), b[:]); err == unix.EAGAIN {
+				verdict = nil
+			}
+			return true
+		})
+		return errors.Join(err, verdict)
+	}
 }
 
+// watchDeadline takes any byte for a broken connection, as the drivers do, and loses it.
 func watchDeadline(conn net.Conn, o options) *watched {
-	return &watched{Conn: conn, probe: func() error { return deadlineCheck(conn) }}
-}
-
-// deadlineCheck takes any byte for a broken connection, as the drivers do, and loses it.
-func deadlineCheck(conn net.Conn) error {
-	conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-	defer conn.SetReadDeadline(time.Time{})
-	var b [1]byte
-	_, err := conn.Read(b[:])
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	return &watched{Conn: conn, probe: func() error {
+		conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		defer conn.SetReadDeadline(time.Time{})
+		var b [1]byte
+		if _, err := conn.Read(b[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return errors.Join(errGone, err)
+		}
 		return nil
-	}
-	if err == nil {
-		return errUnexpectedRead
-	}
-	return err
+	}}
 }
 
 // parked has a goroutine in a Read of one byte, which it keeps for the application, as net/http's background read does.

@@ -4,7 +4,7 @@
 // A table stands between two comments. The first says what it holds:
 //
 //	<!-- compare -->                 what TestCompare found
-//	<!-- bench Ask raw-peek -->      the medians of BenchmarkAsk, and the ratios of the first column to that of raw-peek
+//	<!-- bench FIN gnet p50-ns -->   the medians of BenchmarkFIN, and the ratios of p50-ns to that of gnet
 //	<!-- bench Growth -->            the medians of BenchmarkGrowth, and how they grow with n
 package main
 
@@ -82,7 +82,7 @@ func median(v []float64) float64 {
 }
 
 // table has a column of ratios if there is a base, medians of the rounds' ratios, and a line of growth if the names say n=.
-func (g *group) table(base string) [][]string {
+func (g *group) table(base, unit string) [][]string {
 	rows := [][]string{append([]string{""}, g.units...)}
 	for _, name := range g.names {
 		row := []string{name}
@@ -92,14 +92,14 @@ func (g *group) table(base string) [][]string {
 		rows = append(rows, row)
 	}
 	if base != "" {
-		rows[0] = append(rows[0], "× "+base)
+		rows[0] = append(rows[0], unit+" × "+base)
 		for i, name := range g.names {
 			var ratios []float64
-			bases := g.values[[2]string{base, g.units[0]}]
-			for i, v := range g.values[[2]string{name, g.units[0]}] {
+			bases := g.values[[2]string{base, unit}]
+			for i, v := range g.values[[2]string{name, unit}] {
 				ratios = append(ratios, v/bases[i])
 			}
-			rows[i+1] = append(rows[i+1], fmt.Sprintf("%.2f", median(ratios)))
+			rows[i+1] = append(rows[i+1], figure(median(ratios)))
 		}
 	}
 	if strings.HasPrefix(g.names[0], "n=") {
@@ -136,7 +136,7 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-var place = regexp.MustCompile(`(?s)(<!-- (compare|bench) ?(\w*) ?(\S*?) ?-->\n).*?<!-- end -->`)
+var place = regexp.MustCompile(`(?s)(<!-- (compare|bench) ?(\w*) ?(\S*?) ?(\S*?) ?-->\n).*?<!-- end -->`)
 
 func fill(page string, groups map[string]*group, compared [][]string) string {
 	return place.ReplaceAllStringFunc(page, func(found string) string {
@@ -146,7 +146,7 @@ func fill(page string, groups map[string]*group, compared [][]string) string {
 			if groups[m[3]] == nil {
 				check(fmt.Errorf("Benchmark%s was not measured", m[3]))
 			}
-			rows = groups[m[3]].table(m[4])
+			rows = groups[m[3]].table(m[4], m[5])
 		}
 		table := m[1]
 		for i, row := range rows {
