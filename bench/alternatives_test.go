@@ -76,16 +76,18 @@ const (
 
 var alternatives = []*alternative{
 	{name: nameLiveness, how: "this library: Wrap, Done", watch: watchLiveness},
-	{name: nameCheck, how: "this library: Check of a bare connection", watch: tuned(watchCheck)},
-	{name: "connstate", how: "net/connstate: a shared epoll, polled every 10 ms", watch: tuned(watchConnstate), noTLS: true},
-	{name: "conncheck", how: "MSG_PEEK under RawConn.Read", watch: tuned(watchConncheck)},
-	{name: "mysql check", how: "the system calls of go-sql-driver/mysql: read of 1 byte under RawConn.Read, beneath TLS", watch: tuned(watchMySQL)},
-	{name: "go-redis check", how: "the system calls of go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: tuned(watchRedis)},
-	{name: "1 ms read", how: "old pgx, mongo: a Read of 1 byte with a deadline of 1 ms", watch: tuned(watchDeadline)},
-	{name: "parked Read", how: "a goroutine in a Read of 1 byte, which it keeps", watch: tuned(watchParked)},
+	{name: nameCheck, how: "this library: Check of a bare connection", watch: func(conn net.Conn, o options) *watched {
+		return &watched{Conn: conn, probe: func() error { return liveness.Check(conn) }}
+	}},
+	{name: "connstate", how: "net/connstate: a shared epoll, polled every 10 ms", watch: watchConnstate, noTLS: true},
+	{name: "conncheck", how: "MSG_PEEK under RawConn.Read", watch: watchConncheck},
+	{name: "mysql check", how: "the system calls of go-sql-driver/mysql: read of 1 byte under RawConn.Read, beneath TLS", watch: watchMySQL},
+	{name: "go-redis check", how: "the system calls of go-redis: MSG_PEEK under RawConn.Read, deadlines cleared; TLS is not checked", watch: watchRedis},
+	{name: "1 ms read", how: "old pgx, mongo: a Read of 1 byte with a deadline of 1 ms", watch: watchDeadline},
+	{name: "parked Read", how: "a goroutine in a Read of 1 byte, which it keeps", watch: watchParked},
 	{name: "socket options", how: "keep-alive and TCP_USER_TIMEOUT, as grpc-go sets them, with a parked Read", watch: watchOptions},
 	{name: "net/http", how: "the request's context, by net/http's background Read", serve: serveHTTP, prelude: httpPrelude},
-	{name: "blockuntilclosed", how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: tuned(watchDup), noTLS: true},
+	{name: "blockuntilclosed", how: "as wizardishungry/blockuntilclosed: a wait for IN or RDHUP on a duplicate of the descriptor", watch: watchDup, noTLS: true},
 	{name: "netpoll", how: "an event loop in the place of package net", serve: serveNetpoll},
 	{name: "gnet", how: "an event loop in the place of package net", serve: serveGnet},
 	{name: "nbio", how: "an event loop in the place of package net", serve: serveNbio},
@@ -111,7 +113,13 @@ func (a *alternative) listen(o options) (addr string, accept func() *watched, st
 		return addr, func() *watched { return await(conns, 1) }, stop
 	}
 	l := listenTCP()
-	return l.Addr().String(), func() *watched { return a.watch(must(l.Accept()), o) }, func() { l.Close() }
+	return l.Addr().String(), func() *watched {
+		conn := must(l.Accept())
+		if a.name != nameLiveness {
+			tune(conn, o)
+		}
+		return a.watch(conn, o)
+	}, func() { l.Close() }
 }
 
 // listenTCP leaves keep-alive off: no probes but those that a row asks for.
@@ -133,14 +141,7 @@ func await[T any](c <-chan T, n int) (last T) {
 	return last
 }
 
-// tuned gives a socket the keep-alive that the library would set: every program can do that much with package net.
-func tuned(watch func(net.Conn, options) *watched) func(net.Conn, options) *watched {
-	return func(conn net.Conn, o options) *watched {
-		tune(conn, o)
-		return watch(conn, o)
-	}
-}
-
+// tune gives a socket the keep-alive that the library would set: every program can do that much with package net.
 func tune(conn net.Conn, o options) {
 	check(rawOf(conn).Control(func(fd uintptr) { tuneFD(int(fd), o) }))
 }
@@ -165,9 +166,6 @@ func rawOf(conn net.Conn) syscall.RawConn {
 }
 
 func descriptor(conn net.Conn) (fd int) {
-	if p, ok := conn.(*parked); ok {
-		conn = p.Conn
-	}
 	check(rawOf(conn).Control(func(f uintptr) { fd = int(f) }))
 	return fd
 }

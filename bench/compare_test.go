@@ -4,7 +4,6 @@ package bench
 
 import (
 	"encoding/csv"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -47,121 +46,88 @@ type cell struct {
 	note    string
 }
 
-func (c cell) good() bool { return c.verdict == found || c.verdict == ok }
-
 func (c cell) String() string {
-	switch {
-	case c.verdict == found && c.asked:
+	if c.verdict != found {
+		return c.verdict
+	}
+	if c.asked {
 		return "found (asked)"
-	case c.verdict == found:
-		return "found " + short(c.after)
 	}
-	return c.verdict
-}
-
-// short rounds to two digits.
-func short(d time.Duration) string {
-	unit := time.Duration(1)
-	for d/unit >= 100 {
-		unit *= 10
+	digit := time.Duration(1) // the second
+	for c.after/digit >= 100 {
+		digit *= 10
 	}
-	return d.Round(unit).String()
-}
-
-// try measures one cell, a second time if the measurement failed.
-func (r *row) try(a *alternative) cell {
-	for second := false; ; second = true {
-		tr := &trial{row: r, alt: a}
-		tr.run()
-		if second || tr.cell.verdict != failed {
-			return tr.cell
-		}
-	}
+	return "found " + c.after.Round(digit).String()
 }
 
 // TestCompare measures each alternative in each situation and prints the table. It fails if the library does not do what
 // it promises, or if an alternative no longer has a fault that is known: then the table has to be looked at.
 func TestCompare(t *testing.T) {
-	rounds := 3 // of which the worst counts
-	if testing.Short() {
-		rounds = 1
-	}
-	cells := make(map[*row]map[*alternative]cell)
-	var mu sync.Mutex
-	measure := func(r *row, a *alternative) {
-		var runs []cell
-		for len(runs) < rounds && (len(runs) == 0 || runs[len(runs)-1].good() && !r.slow) {
-			runs = append(runs, r.try(a))
-		}
-		c := runs[len(runs)-1]
-		if c.good() {
-			slices.SortFunc(runs, func(a, b cell) int { return int(a.after - b.after) })
-			c = runs[len(runs)/2]
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if cells[r] == nil {
-			cells[r] = make(map[*alternative]cell)
-		}
-		cells[r][a] = c
-	}
 	var waiting sync.WaitGroup
 	for _, slow := range []bool{true, false} { // the slow ones wait for time-outs, all at once
 		for _, r := range rows {
-			for _, a := range alternatives {
-				if r.slow != slow || testing.Short() && r.expected(a) == "" {
-					continue
-				}
-				if slow {
-					waiting.Go(func() { measure(r, a) })
-				} else {
-					measure(r, a)
+			for i, a := range alternatives {
+				switch {
+				case r.slow != slow || testing.Short() && r.expected(a) == "":
+				case slow:
+					waiting.Go(func() { r.cells[i] = r.measure(a) })
+				default:
+					r.cells[i] = r.measure(a)
 				}
 			}
 		}
 		waiting.Wait()
 	}
 	for _, r := range rows {
-		for _, a := range alternatives {
-			c, want := cells[r][a], r.expected(a)
-			if want != "" && c.verdict != want || c.verdict == failed {
+		for i, a := range alternatives {
+			if c, want := r.cells[i], r.expected(a); want != "" && c.verdict != want || c.verdict == failed {
 				t.Errorf("%s, %s: %v (%s); want %s", r.name, a.name, c, c.note, want)
 			}
 		}
 	}
 	if !testing.Short() {
-		printTable(cells)
+		printTable()
 	}
+}
+
+// measure returns the worst of three runs, with the median time.
+func (r *row) measure(a *alternative) cell {
+	var runs []cell
+	for len(runs) < 3 {
+		tr := &trial{row: r, alt: a}
+		tr.run()
+		if runs = append(runs, tr.cell); r.slow || testing.Short() || tr.cell.verdict != found && tr.cell.verdict != ok {
+			return tr.cell
+		}
+	}
+	slices.SortFunc(runs, func(a, b cell) int { return int(a.after - b.after) })
+	return runs[1]
 }
 
 // expected returns the verdict that a must have, or "".
 func (r *row) expected(a *alternative) string {
-	good := ok
-	if r.group == endings {
-		good = found
+	switch own := a.name == nameLiveness || a.name == nameCheck; {
+	case r.known[a.name] != "" || !own:
+		return r.known[a.name]
+	case r.group == endings:
+		return found
 	}
-	if v := r.known[a.name]; v != "" {
-		return v
-	}
-	if a.name == nameLiveness || a.name == nameCheck {
-		return good
-	}
-	return ""
+	return ok
 }
 
 // printTable prints Markdown, and writes the file that the user asked for.
-func printTable(cells map[*row]map[*alternative]cell) {
-	table := [][]string{{""}, append([]string{"**" + endings + "**"}, make([]string, len(alternatives))...)}
+func printTable() {
+	table := [][]string{{""}}
 	for _, a := range alternatives {
 		table[0] = append(table[0], a.name)
 	}
 	for i, r := range rows {
-		if i > 0 && r.group != rows[i-1].group {
+		if i == 0 || r.group != rows[i-1].group {
 			table = append(table, append([]string{"**" + r.group + "**"}, make([]string, len(alternatives))...))
 		}
 		line := []string{r.name}
-		for _, a := range alternatives {
-			line = append(line, cells[r][a].String())
+		for i := range alternatives {
+			line = append(line, r.cells[i].String())
 		}
 		table = append(table, line)
 	}
@@ -211,19 +177,16 @@ type farm struct {
 func startFarm() *farm {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=1")
+	cmd.Stderr = os.Stderr
 	f := &farm{cmd, must(cmd.StdinPipe()), must(cmd.StdoutPipe())}
 	check(cmd.Start())
 	return f
 }
 
-// do has an order carried out, and returns when that began, by now.
+// do has an order carried out, and returns when that began, by now. A farm that fails says so and is gone.
 func (f *farm) do(op string, n int, addr, prelude string) (began int64) {
-	var failure string
 	must(fmt.Fprintf(f.in, "%s %d %q %q\n", op, n, addr, prelude))
-	must(fmt.Fscanf(f.out, "%d %q\n", &began, &failure))
-	if failure != "" {
-		panic(errors.New(failure))
-	}
+	must(fmt.Fscanf(f.out, "%d\n", &began))
 	return began
 }
 
@@ -233,7 +196,7 @@ func (f *farm) kill() {
 }
 
 func farmMain() {
-	var f clients
+	var conns []*net.TCPConn
 	for {
 		var op, addr, prelude string
 		var n int
@@ -241,39 +204,32 @@ func farmMain() {
 			return
 		}
 		began := now()
-		fmt.Printf("%d %q\n", began, f.carryOut(op, n, addr, prelude))
+		conns = carryOut(op, n, addr, prelude, conns)
+		fmt.Println(began)
 	}
 }
 
-type clients []*net.TCPConn
-
-func (f *clients) carryOut(op string, n int, addr, prelude string) (failure string) {
-	defer func() {
-		if v := recover(); v != nil {
-			failure = fmt.Sprint(v)
-		}
-	}()
+func carryOut(op string, n int, addr, prelude string, conns []*net.TCPConn) []*net.TCPConn {
 	switch op {
 	case "dial":
 		dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: -1}
 		for range n {
-			c := must(dialer.Dial("tcp4", addr)).(*net.TCPConn)
-			*f = append(*f, c)
-			must(io.WriteString(c, prelude))
+			conns = append(conns, must(dialer.Dial("tcp4", addr)).(*net.TCPConn))
+			must(io.WriteString(conns[len(conns)-1], prelude))
 		}
 	case "close", "reset": // the last n, or all if there are fewer
-		for ; n > 0 && len(*f) > 0; n-- {
-			c := (*f)[len(*f)-1]
-			*f = (*f)[:len(*f)-1]
+		for ; n > 0 && len(conns) > 0; n-- {
+			c := conns[len(conns)-1]
+			conns = conns[:len(conns)-1]
 			if op == "reset" {
 				check(c.SetLinger(0))
 			}
 			check(c.Close())
 		}
 	case "drain":
-		for _, c := range *f {
+		for _, c := range conns {
 			go io.Copy(io.Discard, struct{ io.Reader }{c})
 		}
 	}
-	return ""
+	return conns
 }

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -46,10 +47,8 @@ func serveHTTP(o options, accepted func(*watched)) (string, func()) {
 			accepted(&watched{
 				gone: r.Context().Done(),
 				write: func(b []byte) error {
-					if _, err := w.Write(b); err != nil {
-						return err
-					}
-					return http.NewResponseController(w).Flush()
+					_, err := w.Write(b)
+					return errors.Join(err, http.NewResponseController(w).Flush())
 				},
 				release: sync.OnceFunc(func() { close(over); conn.Close() }),
 			})
@@ -65,7 +64,6 @@ type loopConn struct {
 	gone chan struct{}
 	got  atomic.Int64
 	err  error
-	once sync.Once
 }
 
 func openLoop(o options, accepted func(*watched), write func([]byte) error, release func()) *loopConn {
@@ -92,7 +90,8 @@ func (l *loopConn) end(err error) {
 		report()
 		return
 	}
-	l.once.Do(func() { l.err = err; close(l.gone) })
+	l.err = err
+	close(l.gone)
 }
 
 // stopper gives a graceful shutdown two seconds.

@@ -37,10 +37,6 @@ func probe(alive func() bool) func() error {
 	}
 }
 
-func watchCheck(conn net.Conn, o options) *watched {
-	return &watched{Conn: conn, probe: func() error { return liveness.Check(conn) }}
-}
-
 func watchConnstate(conn net.Conn, o options) *watched {
 	gone := make(chan struct{})
 	var opts []connstate.Option
@@ -138,10 +134,11 @@ func (p *parked) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
+func (p *parked) SyscallConn() (syscall.RawConn, error) { return rawOf(p.Conn), nil }
+
 func (p *parked) CloseRead() error { return p.Conn.(interface{ CloseRead() error }).CloseRead() }
 
 func watchOptions(conn net.Conn, o options) *watched {
-	tune(conn, o)
 	if o.peerTimeout > 0 {
 		check(rawOf(conn).Control(func(fd uintptr) {
 			check(unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.peerTimeout/time.Millisecond)))
