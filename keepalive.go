@@ -89,6 +89,9 @@ func (s *socket) tune(fd uintptr, cfg *Config, unanswered int, onFailure keepali
 	case err != nil:
 		return tuned, err
 	}
+	if cfg.PeerTimeout > 0 && tuned.Limits.On {
+		s.keepLimits(&tuned.Limits)
+	}
 	return tuned, nil
 }
 

@@ -129,6 +129,9 @@ func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
 		return
 	}
 	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
+	if c.watched {
+		maxRTO = 0 // it would outlive a Close that the library does not see
+	}
 	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, max(userTimeout, atLeast), maxRTO) })
 }
 
@@ -245,7 +248,8 @@ func (c *Conn) limitsFor(t *timeouts) *keepalive.Limits {
 	if t.supervisor.Peer == 0 || !c.counted() {
 		return nil
 	}
-	return c.sock.limitsNow()
+	l := t.patience.Limits(c.sock.limitsNow())
+	return &l
 }
 
 // startTimeouts is the first check, by a sample that may be taken already.

@@ -4,16 +4,14 @@ package errno
 
 import "errors"
 
-// There are no sockets to look at here, so nothing has to be told apart.
+// No check tells how a connection ended here, so nothing has to be told apart.
 var (
 	Reset    = errors.New("connection reset by peer")
 	TimedOut = errors.New("connection timed out")
 )
 
+func IsReset(error) bool     { return false }
 func IsLost(error) bool      { return false }
+func IsShut(error) bool      { return false }
 func In(error) error         { return nil }
 func NoResources(error) bool { return false }
-
-func IsShut(error) bool { return false }
-
-func IsReset(error) bool { return false }

@@ -22,6 +22,13 @@ func IsLost(errno error) bool {
 	return false
 }
 
+// IsReset reports whether an errno that ended a connection means a RST: of the peer, and
+// EPIPE is one behind its FIN, or of this host for both sides, as ECONNABORTED is that
+// of ss -K (tcp_abort in net/ipv4/tcp.c of Linux).
+func IsReset(errno error) bool {
+	return errno == syscall.ECONNRESET || errno == syscall.EPIPE || errno == syscall.ECONNABORTED
+}
+
 // In digs the system's errno out of what an I/O method returned; nil if it
 // has none.
 func In(err error) error {
@@ -33,13 +40,6 @@ func In(err error) error {
 		return nil
 	}
 	return errno
-}
-
-// IsReset reports whether an errno of a Read or Write means that the peer, or a host in
-// its name, reset the connection. ECONNABORTED is what SOCK_DESTROY leaves (tcp_abort in
-// net/ipv4/tcp.c).
-func IsReset(errno error) bool {
-	return errno == syscall.ECONNRESET || errno == syscall.ECONNABORTED || errno == syscall.EPIPE
 }
 
 // IsShut reports whether errno is that of a Write after our own CloseWrite.

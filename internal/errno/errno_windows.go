@@ -54,7 +54,10 @@ func portable(errno error) syscall.Errno {
 }
 
 // IsEnd reports whether an errno is one that ends a connection.
-func IsEnd(errno error) bool { return portable(errno) == syscall.ECONNRESET || IsLost(errno) }
+func IsEnd(errno error) bool { return IsReset(errno) || IsLost(errno) }
+
+// IsReset reports whether an errno that ended a connection means a RST of the peer.
+func IsReset(errno error) bool { return portable(errno) == syscall.ECONNRESET }
 
 // IsLost reports whether an errno that ended a connection means that the peer's
 // host could not be reached. WSAECONNABORTED and WSAENETRESET are the stack's own
@@ -76,13 +79,6 @@ func In(err error) error {
 		return nil
 	}
 	return winsockErrno{errno}
-}
-
-// IsReset reports whether an errno of a Read or Write means that the peer, or a host in
-// its name, reset the connection.
-func IsReset(errno error) bool {
-	e := portable(errno)
-	return e == syscall.ECONNRESET || e == syscall.EPIPE
 }
 
 // IsShut reports whether errno is that of a Write after our own CloseWrite.

@@ -99,6 +99,7 @@ func TestDetectWithinIsTheBoundOfTheState(t *testing.T) {
 		{"BSD", Limits{On: true, Idle: 28 * second, Interval: 2 * second, Count: 16}, 60 * second, &tcpinfo.Info{}, 65 * second, 68 * second},
 		{"Windows", Limits{On: true, Idle: 28 * second, Interval: 2 * second, Count: 16, DataLimit: 60 * second}, 60 * second, &tcpinfo.Info{}, 125 * second, 128 * second},
 		{"nothing told", Limits{}, 0, nil, 0, 0},
+		{"nothing set elsewhere", Limits{}, 0, &busy, 0, 0},
 	} {
 		got := c.l.DetectWithin(c.d, c.i)
 		assert.True(t, c.min <= got && got <= c.max, "%s: %v, want %v to %v", c.what, got, c.min, c.max)

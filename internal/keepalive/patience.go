@@ -27,8 +27,8 @@ import (
 //   - tcp_keepalive_timer lets UT replace the count of probes. So UT must be gone while
 //     nothing is outstanding.
 //   - tcp_out_of_resources ends an orphan that has sent nothing for 2 · RTO_MAX, if memory
-//     is short. An orphan whose back-off has reached RTO_MAX is given up at once, unless UT
-//     is set and its window is open.
+//     is short. An orphan whose back-off has reached RTO_MAX is given up at once, and its
+//     data are lost, unless UT is set. So RTO_MAX must not stay behind without UT.
 type Patience struct {
 	userTimeout, maxRTO int32 // milliseconds, as set by Extend; 0 if it has set none
 	maxRTOBefore        int32
@@ -101,14 +101,13 @@ func (p *Patience) restore(s *system, socket accessor) {
 	*p = Patience{}
 }
 
-// Limits is Read without the user timeout that Extend has set. MaxRTO is the limit in
-// force.
-func (p *Patience) Limits(fd uintptr) *Limits {
-	l := Read(fd)
-	if p.userTimeout != 0 && l.UserTimeout == time.Duration(p.userTimeout)*time.Millisecond {
-		l.UserTimeout = 0
+// Limits returns l with the limit of the retransmission time-out that Extend has set.
+func (p *Patience) Limits(l *Limits) Limits {
+	inForce := *l
+	if p.maxRTO != 0 {
+		inForce.MaxRTO = time.Duration(p.maxRTO) * time.Millisecond
 	}
-	return l
+	return inForce
 }
 
 // maxUserTimeout is the longest that TCP_USER_TIMEOUT takes: an int of milliseconds.

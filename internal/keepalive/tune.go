@@ -9,8 +9,8 @@ import (
 
 // A Tuning is what Tune did to a socket.
 type Tuning struct {
-	// Limits are what the socket has now. On Linux, Tune does not ask for what it did not
-	// set: UserTimeout is 0 and MaxRTO the kernel's constant. Read asks for these, too.
+	// Limits are what the socket has now. On Linux, Tune does not ask for MaxRTO, which is
+	// the kernel's constant then, and for UserTimeout only with PeerTimeout.
 	Limits Limits
 
 	Later *Later // what is left to do; nil if nothing
@@ -78,6 +78,10 @@ func (s *system) tune(socket accessor, w *Want) (t Tuning, err error) {
 		return Tuning{}, bad(w.field(), "%w", os.NewSyscallError("setsockopt", err))
 	}
 	t.Limits = s.limitsAfter(&p, socket.get)
+	if w.PeerTimeout > 0 && s.userTimeout != 0 {
+		n, _ := socket.get(s.userTimeout)
+		t.Limits.UserTimeout = time.Duration(n) * time.Millisecond
+	}
 	if g := p.grace; g.lasts > 0 {
 		t.Later = &Later{After: g.lasts, UntilFIN: g.untilFIN, grace: g}
 	}

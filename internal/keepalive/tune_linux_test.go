@@ -156,6 +156,9 @@ func TestPatienceLeavesTheApplicationsOwn(t *testing.T) {
 	set(own.userTimeout, 0)
 	p.Extend(fd, DefaultPatience, time.Second)
 	set(own.userTimeout, 8000)
+	q := p
+	q.Restore(fd)
+	assert.Equal(t, 8*time.Second, Read(fd).UserTimeout)
 	p.Extend(fd, 2*DefaultPatience, time.Second)
 	p.Restore(fd)
 	assert.Equal(t, 8*time.Second, Read(fd).UserTimeout)

@@ -78,8 +78,8 @@ func (p *Poller) take(t *testing.T, what string, requests int, want ...uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, ok := p.answer(poll); ok {
-			ids = append(ids, id)
+		if e := p.answer(poll); e.What != 0 {
+			ids = append(ids, e.ID)
 		}
 	}
 	slices.Sort(ids)
@@ -203,8 +203,8 @@ func TestCloseBetweenWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	peer.CloseWrite()
-	if ids, err := p.Wait(); len(ids) != 1 || err != nil {
-		t.Fatal(ids, err)
+	if told, err := p.Wait(); len(told) != 1 || err != nil {
+		t.Fatal(told, err)
 	}
 	if !p.enter() {
 		t.Fatal("no way in")

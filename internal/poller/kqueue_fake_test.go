@@ -188,14 +188,14 @@ func collect(t *testing.T, p *kqueuePoller, q *fakeQueue) (names []uint64) {
 	go func() {
 		defer close(done)
 		for {
-			ids, err := p.Wait()
+			told, err := p.Wait()
 			if err != nil {
 				if !errors.Is(err, os.ErrClosed) {
 					t.Errorf("Wait: %v", err)
 				}
 				return
 			}
-			names = append(names, ids...)
+			names = append(names, idsOf(told)...)
 		}
 	}()
 	q.untilWaiting()
@@ -207,6 +207,13 @@ func collect(t *testing.T, p *kqueuePoller, q *fakeQueue) (names []uint64) {
 		t.Errorf("the queue was closed %d times", q.closed)
 	}
 	return names
+}
+
+func idsOf(events []Event) (ids []uint64) {
+	for _, e := range events {
+		ids = append(ids, e.ID)
+	}
+	return ids
 }
 
 func expectNames(t *testing.T, got []uint64, want ...uint64) {
@@ -281,33 +288,6 @@ func TestKqueueIgnoresData(t *testing.T) {
 	}
 }
 
-func TestKqueueAddTwice(t *testing.T) {
-	q := newFakeQueue()
-	p := newKqueuePoller(q)
-	q.open(7)
-	must(t, p.Add(7, 1))
-	if err := p.Add(7, 2); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("Add of what is watched: %v", err)
-	}
-	q.end(7)
-	expectNames(t, collect(t, p, q), 1)
-}
-
-// A descriptor that was closed behind our back is free to be watched again, and what
-// comes is told under the new name.
-func TestKqueueReuse(t *testing.T) {
-	q := newFakeQueue()
-	p := newKqueuePoller(q)
-	q.open(7)
-	must(t, p.Add(7, 1))
-	q.end(7) // nobody has fetched it when the descriptor is closed
-	q.closeSocket(7)
-	q.open(7)
-	must(t, p.Add(7, 2))
-	q.end(7)
-	expectNames(t, collect(t, p, q), 2)
-}
-
 // An event that was fetched before its descriptor was closed is not told under the
 // name of the next socket with that descriptor.
 func TestKqueueStaleEvent(t *testing.T) {
@@ -361,26 +341,6 @@ func TestKqueueRetires(t *testing.T) {
 	names := collect(t, p, q)
 	if len(names) == 0 || slices.Contains(names, 1) {
 		t.Errorf("told of %d, want 2", names)
-	}
-}
-
-func TestKqueueReplace(t *testing.T) {
-	for _, told := range []bool{false, true} {
-		q := newFakeQueue()
-		p := newKqueuePoller(q)
-		q.open(7)
-		must(t, p.Add(7, 1))
-		if told {
-			q.end(7)
-			ids, err := p.Wait()
-			must(t, err)
-			expectNames(t, ids, 1)
-		}
-		must(t, p.Replace(7, 2))
-		if !told {
-			q.end(7)
-		}
-		expectNames(t, collect(t, p, q), 2)
 	}
 }
 
@@ -556,11 +516,11 @@ func playSequence(t *testing.T, sequence []string) error {
 			watched, ended, untold = false, false, false
 		case "fetch":
 			if len(q.pending) > 0 {
-				ids, werr := p.Wait()
+				events, werr := p.Wait()
 				if werr != nil {
 					return werr
 				}
-				fetch(ids)
+				fetch(idsOf(events))
 			}
 		}
 	}

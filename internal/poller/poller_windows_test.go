@@ -172,8 +172,8 @@ func TestStorm(t *testing.T) {
 	reader.Go(func() {
 		for {
 			select {
-			case id := <-w.names:
-				ch := channel(id)
+			case e := <-w.events:
+				ch := channel(e.ID)
 				select {
 				case <-ch:
 				default:

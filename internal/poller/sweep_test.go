@@ -22,12 +22,18 @@ func sweeping(s *Sweep) (names <-chan []uint64, ended <-chan error) {
 	n, e := make(chan []uint64), make(chan error, 1)
 	go func() {
 		for {
-			ids, err := s.Wait()
+			events, err := s.Wait()
 			if err != nil {
 				e <- err
 				return
 			}
-			ids = slices.Clone(ids)
+			var ids []uint64
+			for _, event := range events {
+				if event.What != Periodic {
+					panic("a sweep does not know what happened")
+				}
+				ids = append(ids, event.ID)
+			}
 			slices.Sort(ids)
 			n <- ids
 		}
@@ -88,13 +94,13 @@ func TestSweepNames(t *testing.T) {
 			t.Errorf("Add of what is watched: %v", err)
 		}
 		s.Remove(3, 2) // not its name
-		if ids, err := s.Wait(); err != nil || !slices.Equal(ids, []uint64{1}) {
-			t.Errorf("told of %d, %v", ids, err)
+		if ids, err := s.Wait(); err != nil || !slices.Equal(ids, []Event{{1, Periodic}}) {
+			t.Errorf("told of %v, %v", ids, err)
 		}
 		must(t, s.Replace(3, 2))
 		s.Remove(3, 1)
-		if ids, err := s.Wait(); err != nil || !slices.Equal(ids, []uint64{2}) {
-			t.Errorf("told of %d, %v", ids, err)
+		if ids, err := s.Wait(); err != nil || !slices.Equal(ids, []Event{{2, Periodic}}) {
+			t.Errorf("told of %v, %v", ids, err)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 
 // What a BSD kernel answers, and what it means.
 func TestStateOfBSD(t *testing.T) {
-	numbers := []State{Closed, Unknown, Unknown, Open, Open, CloseWait, Open, Finishing, Finishing, Open, Finishing, Unknown}
+	numbers := []State{Closed, NotEstablished, NotEstablished, Open, Open, CloseWait, Open, Finishing, Finishing, Open, Finishing, Unknown}
 	for n, want := range numbers {
 		// The bytes that follow the state are other fields.
 		answer := [4]byte{byte(n), 0xff, 1, 0x80}

@@ -17,7 +17,7 @@ func Combine(subflows []Info, unacked int64) (all Info, live bool) {
 		}
 		if !live {
 			live = true
-			all.SinceData, all.SinceAck = i.SinceData, i.SinceAck
+			all.SinceData, all.SinceAck, all.SinceSent, all.RTO = i.SinceData, i.SinceAck, i.SinceSent, i.RTO
 		}
 		all.State = Open // the FIN of a subflow is not that of the stream
 		all.Full = true

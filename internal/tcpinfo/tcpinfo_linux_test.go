@@ -152,18 +152,18 @@ func TestStates(t *testing.T) {
 // Every state that Linux knows is known, and none that it does not.
 func TestStateNumbers(t *testing.T) {
 	want := map[uint8]State{
-		1:  Open,      // ESTABLISHED
-		2:  Unknown,   // SYN_SENT: nobody has such a connection
-		3:  Open,      // SYN_RECV
-		4:  Open,      // FIN_WAIT1
-		5:  Open,      // FIN_WAIT2
-		6:  Finishing, // TIME_WAIT
-		7:  Closed,    // CLOSE
-		8:  CloseWait, // CLOSE_WAIT
-		9:  Finishing, // LAST_ACK
-		10: Unknown,   // LISTEN
-		11: Finishing, // CLOSING
-		12: Open,      // NEW_SYN_RECV
+		1:  Open,           // ESTABLISHED
+		2:  NotEstablished, // SYN_SENT
+		3:  Open,           // SYN_RECV
+		4:  Open,           // FIN_WAIT1
+		5:  Open,           // FIN_WAIT2
+		6:  Finishing,      // TIME_WAIT
+		7:  Closed,         // CLOSE
+		8:  CloseWait,      // CLOSE_WAIT
+		9:  Finishing,      // LAST_ACK
+		10: NotEstablished, // LISTEN
+		11: Finishing,      // CLOSING
+		12: Open,           // NEW_SYN_RECV
 	}
 	for n := range 256 {
 		if got := state(uint8(n)); got != want[uint8(n)] {

@@ -39,17 +39,17 @@ func TestLayout(t *testing.T) {
 // The states are TCPSTATE of mstcpip.h.
 func TestStateNumbers(t *testing.T) {
 	want := map[uint32]State{
-		0:  Closed,    // CLOSED
-		1:  Unknown,   // LISTEN: no connection
-		2:  Unknown,   // SYN_SENT: nobody has such a connection
-		3:  Open,      // SYN_RCVD
-		4:  Open,      // ESTABLISHED
-		5:  Open,      // FIN_WAIT_1
-		6:  Open,      // FIN_WAIT_2
-		7:  CloseWait, // CLOSE_WAIT
-		8:  Finishing, // CLOSING
-		9:  Finishing, // LAST_ACK
-		10: Finishing, // TIME_WAIT
+		0:  Closed,         // CLOSED
+		1:  NotEstablished, // LISTEN
+		2:  NotEstablished, // SYN_SENT
+		3:  Open,           // SYN_RCVD
+		4:  Open,           // ESTABLISHED
+		5:  Open,           // FIN_WAIT_1
+		6:  Open,           // FIN_WAIT_2
+		7:  CloseWait,      // CLOSE_WAIT
+		8:  Finishing,      // CLOSING
+		9:  Finishing,      // LAST_ACK
+		10: Finishing,      // TIME_WAIT
 	}
 	for n := range uint32(100) {
 		if got := state(n); got != want[n] {

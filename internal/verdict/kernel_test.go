@@ -25,6 +25,7 @@ type fakeKernel struct {
 
 	// The peer.
 	capacity, held int
+	overhead       bool         // half of its buffer is for overhead, and none is needed
 	got            map[int]bool // the segments that it has
 	next           int          // the next segment in order
 	readEvery      time.Duration
@@ -191,10 +192,15 @@ func (k *fakeKernel) peerReceives(seq int) {
 
 // window returns what the peer announces; see __tcp_select_window.
 func (k *fakeKernel) window() int {
-	if free := k.capacity - k.held; free >= max(1, k.capacity/16) {
+	free := k.capacity - k.held
+	switch {
+	case free < max(1, k.capacity/16):
+		return 0
+	case k.overhead: // tcp_adv_win_scale of 1
+		return (free + 1) / 2
+	default:
 		return free
 	}
-	return 0
 }
 
 func (k *fakeKernel) peerReads() {
@@ -298,7 +304,7 @@ func (k *fakeKernel) retransmit() {
 		return
 	}
 	if patience == 0 {
-		patience = keepalive.RetransmitTime(k.limits.Retries, k.limits.MaxRTO)
+		patience = keepalive.RetransmitTime(keepalive.DefaultRetries2, k.limits.MaxRTO)
 	}
 	if k.retransmits > 0 && k.now-k.retransStamp >= patience {
 		k.gaveUp = "retransmissions"
@@ -316,11 +322,11 @@ func (k *fakeKernel) probe() {
 	if k.probesStamp == 0 {
 		k.probesStamp = k.now
 	}
-	if t := k.limits.UserTimeout; t > 0 && k.now-k.probesStamp > t || k.probes >= k.limits.Retries {
+	if t := k.limits.UserTimeout; t > 0 && k.now-k.probesStamp > t || k.probes >= keepalive.DefaultRetries2 {
 		k.gaveUp = "window probes"
 		return
 	}
-	k.probes, k.backoff = k.probes+1, min(k.backoff+1, k.limits.Retries)
+	k.probes, k.backoff = k.probes+1, min(k.backoff+1, keepalive.DefaultRetries2)
 	k.probeAt = k.late(min(k.rto<<k.backoff, k.limits.MaxRTO))
 	k.send(packet{toPeer: true, seq: -1})
 }

@@ -133,7 +133,7 @@ func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a 
 		return false
 	}
 	silence := i.Silence()
-	missing := s.Peer - silence
+	missing := s.Peer + TickSlack - silence // ages are counted in ticks
 	switch {
 	case silence < s.Peer/2:
 		// To learn in time when the kernel began to solicit.
@@ -164,7 +164,7 @@ func (s *Supervisor) askUnacked(now stamp, i *tcpinfo.Info, a *Answer) bool {
 		return false
 	}
 	unacked := now.sub(s.since)
-	left := 2*s.Peer - unacked
+	left := 2*s.Peer + TickSlack - unacked
 	if s.retransmitted(now, i).sub(s.since) < s.Peer {
 		left = max(left, s.nextRetransmission(i))
 	}

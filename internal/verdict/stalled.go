@@ -57,15 +57,14 @@ func (s *Supervisor) stepTime(i *tcpinfo.Info) time.Duration {
 // opened it may have been lost.
 func (s *Supervisor) stallTimeout(i *tcpinfo.Info) (timeout, told time.Duration) {
 	step := s.stepTime(i)
-	if s.Stall < steadyTimeout {
-		told = min(step, s.Stall/2)
-	} else {
-		told = step
+	timeout, told = s.Stall, s.Stall/4
+	if s.Stall >= steadyTimeout {
+		told = max(told, step)
 	}
 	if step > steadyTimeout {
-		return max(s.Stall, step), told
+		timeout = max(timeout, step)
 	}
-	return s.Stall, told
+	return timeout, told
 }
 
 // askStalled judges whether the peer's application takes no data, while its host answers.

@@ -18,7 +18,7 @@ import (
 // in net/ipv4/tcp.c).
 func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 	switch {
-	case i.Retransmits > 0 && i.RTT == 0 && i.RTO <= handshakeRTO:
+	case i.Retransmits > 0 && i.RTT == 0 && i.Delivered == 0 && i.Acked == 0:
 		return handshakeTimedOut(i)
 	case i.Retransmits > 0:
 		return ranOut(i) || l.UserTimeout > 0 && retransmitTime(l, i)+i.SinceSent >= l.UserTimeout*7/8
@@ -69,11 +69,13 @@ const handshakeRTO = time.Second
 
 // handshakeTimedOut is TimedOut for SYN_RECV. The application gets such a connection by
 // TCP Fast Open. The kernel then counts the retransmissions of its SYN-ACK, but changes
-// neither SinceSent nor RTO with them (tcp_fastopen_synack_timer).
+// neither SinceSent nor RTO with them (tcp_fastopen_synack_timer). Nothing was
+// acknowledged, not even the SYN, and the data of the peer's SYN are as old as the
+// connection.
 func handshakeTimedOut(i *tcpinfo.Info) bool {
 	total := time.Duration(0)
 	for n := range i.Retransmits + 1 {
 		total += min(handshakeRTO<<min(n, 10), keepalive.MaxRTO)
 	}
-	return max(i.SinceSent, i.SinceAck, i.SinceData)+TickSlack >= total
+	return max(i.SinceSent, i.SinceData)+TickSlack >= total
 }

@@ -1,0 +1,216 @@
+package tcpinfo
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// answerOf is a kernel's answer with subflows of size bytes each.
+func answerOf(count, size int, raw unix.TCPInfo) []byte {
+	answer := make([]byte, subflowHeader, subflowHeader+count*size)
+	for n, v := range []int{subflowHeader, count, size, size} {
+		binary.NativeEndian.PutUint32(answer[4*n:], uint32(v))
+	}
+	for range count {
+		answer = append(answer, unsafe.Slice((*byte)(unsafe.Pointer(&raw)), subflowSize)[:size]...)
+	}
+	return answer
+}
+
+// Each subflow's evidence is taken, however much of it a kernel knows.
+func TestSubflowsIn(t *testing.T) {
+	raw := unix.TCPInfo{State: 1, Snd_mss: 1460, Unacked: 3, Retransmits: 2, Rcv_wnd: 1000}
+	for size, window := range map[int]int64{subflowSize: 1000, int(unsafe.Offsetof(raw.Rcv_wnd)): -1} {
+		var infos [MaxSubflows]Info
+		if n, err := subflowsIn(answerOf(2, size, raw), infos[:]); n != 2 || err != nil || infos[1].InFlight != 3 || infos[1].OurWindow != window {
+			t.Errorf("%d bytes each: %d, %v, %+v", size, n, err, infos[1])
+		}
+	}
+	var infos [1]Info
+	if n, err := subflowsIn(answerOf(3, subflowSize, raw), infos[:]); n != 1 || err != nil {
+		t.Errorf("room for one: %d, %v", n, err)
+	}
+	for _, short := range [][]byte{nil, make([]byte, 15)} {
+		if n, err := subflowsIn(short, infos[:]); n != 0 || !errors.Is(err, ErrShort) {
+			t.Errorf("%d bytes: %d, %v", len(short), n, err)
+		}
+	}
+}
+
+// No bytes of a foreign kernel make GetSubflows or Get fail otherwise than by an error.
+func FuzzSubflows(f *testing.F) {
+	f.Add(answerOf(2, subflowSize, unix.TCPInfo{State: 1, Snd_mss: 1460}))
+	f.Add(make([]byte, subflowHeader))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		var infos [MaxSubflows]Info
+		n, err := subflowsIn(answer, infos[:])
+		if n < 0 || n > len(infos) || n == 0 && err == nil && len(answer) < subflowHeader {
+			t.Errorf("%d, %v", n, err)
+		}
+		for _, i := range infos[:n] {
+			if i.State == Unknown {
+				t.Errorf("a subflow without a state")
+			}
+		}
+		Combine(infos[:n], 1)
+	})
+}
+
+func FuzzInfo(f *testing.F) {
+	f.Add([]byte{1}, uint32(1))
+	f.Fuzz(func(t *testing.T, answer []byte, told uint32) {
+		var raw unix.TCPInfo
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), subflowSize), answer)
+		var info Info
+		err := fill(&info, &raw, told)
+		if (err != nil) != (info.State == Unknown) || info.Full && err != nil {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+}
+
+// A real MPTCP connection shows its subflow, and what waits in it when the peer does not
+// read.
+func TestMPTCP(t *testing.T) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var d net.Dialer
+	d.SetMultipathTCP(true)
+	conn, err := d.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if mptcp, err := conn.(*net.TCPConn).MultipathTCP(); err != nil || !mptcp {
+		t.Skipf("this kernel made a plain TCP connection: %v", err)
+	}
+	var infos [MaxSubflows]Info
+	subflows := func() (all Info, live bool) {
+		var n int
+		control(t, conn, func(fd uintptr) { n, err = GetSubflows(fd, infos[:]) })
+		if err == unix.EOPNOTSUPP || err == unix.ENOPROTOOPT {
+			t.Skipf("MPTCP_TCPINFO is in Linux 5.16 and later: %v", err)
+		}
+		if err != nil || n < 1 {
+			t.Fatalf("%d, %v", n, err)
+		}
+		return Combine(infos[:n], 0)
+	}
+	if all, live := subflows(); !live || all.State != Open || all.Outstanding() || all.PeerWindow <= 0 || all.RTO <= 0 {
+		t.Errorf("idle: %+v, %v", all, live)
+	}
+	conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for err == nil {
+		_, err = conn.Write(make([]byte, 1<<20))
+	}
+	err = nil
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		all, live := subflows()
+		if live && all.Acked > 1000 && all.SinceAck < patience {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the peer does not read: %+v, %v", all, live)
+		}
+	}
+	control(t, conn, func(fd uintptr) {
+		if n, err := GetSubflows(fd, nil); n != 0 || err != nil {
+			t.Errorf("no room: %d, %v", n, err)
+		}
+	})
+	if _, err := GetSubflows(^uintptr(0), infos[:]); err == nil {
+		t.Error("no descriptor, and no error")
+	}
+}
+
+// The estimate for kernels before 6.2 is closed where this kernel's window is, and open
+// where it is open, whatever is unread.
+func TestEstimatedWindow(t *testing.T) {
+	t.Parallel()
+	needsCounters(t)
+	conn, peer := pairOf(t)
+	unread := 0
+	compare := func() (window, estimated int64) {
+		control(t, conn, func(fd uintptr) {
+			var i Info
+			used, limit, err := memory(fd)
+			if err != nil || Get(fd, &i) != nil {
+				t.Fatal(err)
+			}
+			window, estimated = i.OurWindow, estimatedWindow(used, limit, i.PeerMSS)
+			t.Logf("%d unread: %d of %d bytes of memory, segments of %d: window %d, estimated %d", unread, used, limit, i.PeerMSS, window, estimated)
+		})
+		return window, estimated
+	}
+	for _, more := range []int{1, 999, 59_000} {
+		peer.Write(make([]byte, more))
+		unread += more
+		waitFor(t, conn, "the bytes", func(i *Info) bool { return i.Received == int64(unread) })
+		if window, estimated := compare(); window < 0 {
+			t.Skip("tcpi_rcv_wnd is in Linux 6.2 and later")
+		} else if estimated == 0 {
+			t.Errorf("%d bytes unread: window %d, estimated 0", unread, window)
+		}
+	}
+	peer.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	for err := error(nil); err == nil; {
+		_, err = peer.Write(make([]byte, 1<<20))
+	}
+	if window, estimated := compare(); window > 1<<16 || estimated != 0 {
+		t.Errorf("full: window %d, estimated %d", window, estimated)
+	}
+}
+
+// Tiny segments take memory far beyond their bytes; the estimate does not take them for a
+// full buffer.
+func TestEstimatedWindowOfTinySegments(t *testing.T) {
+	t.Parallel()
+	needsCounters(t)
+	conn, peer := pairOf(t)
+	for n := range int64(2000) {
+		peer.Write([]byte("x"))
+		if n%100 == 99 {
+			waitFor(t, conn, "the bytes", func(i *Info) bool { return i.Received == n+1 })
+		}
+	}
+	control(t, conn, func(fd uintptr) {
+		used, limit, err := memory(fd)
+		if got := estimatedWindow(used, limit, 1); err != nil || got == 0 {
+			t.Errorf("2000 segments of one byte: %d of %d, estimated %d, %v", used, limit, got, err)
+		}
+	})
+}
+
+func pairOf(t *testing.T) (conn, peer net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if peer, err = net.Dial("tcp4", l.Addr().String()); err == nil {
+		conn, err = l.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(); peer.Close() })
+	return conn, peer
+}
