@@ -113,8 +113,7 @@ func TestPatienceExtendsAndRestores(t *testing.T) {
 	var p Patience
 	p.Extend(fd, DefaultPatience, 2*time.Second)
 	require.True(t, p.InForce())
-	l := p.Limits(fd)
-	assert.Zero(t, l.UserTimeout)
+	l := p.Limits(&Limits{MaxRTO: MaxRTO})
 	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
 	if hasMaxRTO.ask(own.maxRTO) {
 		assert.Equal(t, 2*time.Second, l.MaxRTO)
@@ -148,7 +147,7 @@ func TestPatienceLeavesTheApplicationsOwn(t *testing.T) {
 	p.Extend(fd, DefaultPatience, 2*time.Second)
 	p.Extend(fd, 2*DefaultPatience, 2*time.Second)
 	assert.Equal(t, before, allOptions(t, fd))
-	assert.Equal(t, 7*time.Second, p.Limits(fd).UserTimeout)
+	assert.Equal(t, 7*time.Second, Read(fd).UserTimeout)
 	p.Restore(fd)
 	assert.Equal(t, before, allOptions(t, fd))
 
