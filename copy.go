@@ -117,8 +117,7 @@ func (c *Conn) wantsReads() bool {
 	if t == nil || c.sock.counted && c.sock.family == familyTCP {
 		return false
 	}
-	s := &t.supervisor
-	return t.shortest.Load() > 0 && !c.counted() || s.Peer > 0 && c.counted() || s.Stall > 0
+	return t.shortest.Load() > 0 || t.supervisor.Peer > 0 || t.supervisor.Stall > 0
 }
 
 // wantsPieces reports whether a copy to c has to go through Write: while it waits for its

@@ -86,6 +86,9 @@ func (h *handle) Check(at, jumped time.Time) (next time.Time) {
 	return next
 }
 
+// openPatience is for how long Open waits for a connection that is not package net's.
+const openPatience = time.Millisecond
+
 // Open reports whether the Conn still exists and its descriptor is open. A connection whose
 // methods may block is taken for open while one of them does.
 func (h *handle) Open() bool {
@@ -93,18 +96,28 @@ func (h *handle) Open() bool {
 	if c == nil {
 		return false
 	}
+	if e := c.end.Load(); e != nil && e.closing.Load() {
+		return false
+	}
 	if !h.mayBlock {
 		return c.descriptorOpen()
 	}
-	if h.checking.CompareAndSwap(false, true) {
-		go func() {
-			defer h.checking.Store(false)
-			if !c.descriptorOpen() {
-				c.closedByApplication()
-			}
-		}()
+	if !h.checking.CompareAndSwap(false, true) {
+		return true
 	}
-	return true
+	open := make(chan bool, 1)
+	go func() {
+		defer h.checking.Store(false)
+		open <- c.descriptorOpen()
+	}()
+	timer := time.NewTimer(openPatience)
+	defer timer.Stop()
+	select {
+	case isOpen := <-open:
+		return isOpen
+	case <-timer.C:
+		return true
+	}
 }
 
 // Closed is called once for a watched connection that the application has closed.

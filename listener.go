@@ -66,11 +66,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := From(conn); ok {
-			conn.Close()
-			return nil, l.opError(errWrapped)
-		}
-		c, err := newConn(conn, &l.cfg, through, keepalive.CloseOnFailure)
+		c, err := l.wrap(conn)
 		if err == nil {
 			l.watched.Store(true)
 			return c, nil
@@ -81,11 +77,19 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		case errno.NoResources(err):
 			return nil, l.opError(temporary{err})
 		case l.watched.Load():
-		case errors.As(err, &cannot):
-			return nil, l.opError(cannot)
+		case errors.As(err, &cannot), err == errWrapped:
+			return nil, l.opError(err)
 		}
 	}
 	return nil, l.opError(l.err)
+}
+
+// wrap wraps a connection that is closed if that fails.
+func (l *Listener) wrap(conn net.Conn) (*Conn, error) {
+	if _, ok := From(conn); ok {
+		return nil, errWrapped
+	}
+	return newConn(conn, &l.cfg, through, keepalive.CloseOnFailure)
 }
 
 // Close closes the inner listener, which unblocks Accept. The connections that were

@@ -150,29 +150,44 @@ type checkCall struct {
 	at      func(fd uintptr)
 	sock    *socket
 	trigger trigger
+	err     error // of identify, for a socket of an unknown family
 	observation
 }
 
 var checkCalls = sync.Pool{New: func() any {
 	c := new(checkCall)
-	c.at = func(fd uintptr) { c.observation = c.sock.checkAt(fd, c.trigger) }
+	c.at = func(fd uintptr) {
+		if c.sock.family == familyUnknown {
+			c.sock.family, c.err = identify(fd)
+		}
+		if c.err == nil {
+			c.observation = c.sock.checkAt(fd, c.trigger)
+		}
+	}
 	return c
 }}
 
 func (s *socket) check(t trigger) observation {
+	o, _ := s.identifyAndCheck(t)
+	return o
+}
+
+// identifyAndCheck is check also for a socket of an unknown family. It returns the error of
+// identify.
+func (s *socket) identifyAndCheck(t trigger) (observation, error) {
 	c := checkCalls.Get().(*checkCall)
 	c.sock, c.trigger = s, t
 	err := s.raw.Control(c.at)
-	o := c.observation
-	c.sock, c.trigger, c.observation = nil, trigger{}, observation{}
+	o, identifyErr := c.observation, c.err
+	c.sock, c.trigger, c.err, c.observation = nil, trigger{}, nil, observation{}
 	checkCalls.Put(c)
 	switch {
 	case errors.Is(err, net.ErrClosed):
-		return observation{outcome: closedLocally}
-	case err != nil:
-		return observation{}
+		return observation{outcome: closedLocally}, nil
+	case err != nil || identifyErr != nil:
+		return observation{}, identifyErr
 	}
-	return s.remember(o)
+	return s.remember(o), nil
 }
 
 // remember notes a FIN, which a later check may not show any more.
@@ -277,22 +292,16 @@ func Check(conn net.Conn) error {
 }
 
 // checkOnce checks a socket that is not watched.
-func (s *socket) checkOnce(owner net.Conn) (err error) {
+func (s *socket) checkOnce(owner net.Conn) error {
 	if _, ok := owner.(*net.TCPConn); ok {
 		s.family = familyInet
 		if s.quickCheck() {
 			return nil
 		}
 	}
-	var o observation
-	controlErr := s.raw.Control(func(fd uintptr) {
-		if s.family, err = identify(fd); err == nil {
-			o = s.remember(s.checkAt(fd, trigger{}))
-		}
-	})
+	s.family = familyUnknown
+	o, err := s.identifyAndCheck(trigger{})
 	switch {
-	case errors.Is(controlErr, net.ErrClosed):
-		return net.ErrClosed
 	case err != nil:
 		return err
 	case o.outcome == unknown:

@@ -171,17 +171,18 @@ func (s *socket) kernelGaveUp(fd uintptr) bool {
 
 // sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
-	out.unread = s.unreadAt(fd)
 	if s.family == familyTCP {
 		if tcpinfo.Get(fd, &out.info) != nil {
 			return false
 		}
+		out.unread = s.unreadTCP(fd, out.info.State)
 		if out.info.FINSent {
 			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
 		}
 		out.unacked = s.unackedAt(fd, &out.info)
 		return true
 	}
+	out.unread = s.unreadAt(fd)
 	if s.family == familyMPTCP && s.counted {
 		return s.sampleSubflows(fd, out)
 	}
@@ -225,6 +226,18 @@ func (s *socket) sampleSubflows(fd uintptr, out *sample) bool {
 		out.info.State = tcpinfo.CloseWait
 	}
 	return true
+}
+
+// unreadTCP counts what was received and not read, without the FIN.
+func (s *socket) unreadTCP(fd uintptr, state tcpinfo.State) int {
+	n, known := tcpinfo.Unread(fd)
+	if !known {
+		return sock.Unread(fd)
+	}
+	if n > 0 && (state == tcpinfo.CloseWait || state == tcpinfo.Finishing || state == tcpinfo.Closed && s.history.FINSeen.Load()) {
+		n--
+	}
+	return n
 }
 
 func (s *socket) unreadAt(fd uintptr) int {

@@ -1,6 +1,7 @@
 package keepalive
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"runtime"
@@ -26,6 +27,7 @@ type Limits struct {
 	Count          int
 	UserTimeout    time.Duration // TCP_USER_TIMEOUT; 0 if there is none
 	MaxRTO         time.Duration // TCP_RTO_MAX_MS, or the kernel's constant; 0 elsewhere than Linux
+	Retries        int           // the sysctl tcp_retries2 when the limits were read; 0 elsewhere than Linux
 	DataLimit      time.Duration // elsewhere, for how long data may be in flight; 0 if Idle and the others say so
 }
 
@@ -139,7 +141,7 @@ func (l *Limits) kernelBound(i *tcpinfo.Info) time.Duration {
 		first, _ := l.solicitations(i)
 		return latestExpiry(first) + latestExpiry(l.UserTimeout) + MinRTO
 	}
-	retries := retries2()
+	retries := cmp.Or(l.Retries, DefaultRetries2)
 	if windowClosed(i) {
 		return time.Duration(retries+1) * latestExpiry(l.MaxRTO)
 	}
@@ -152,7 +154,7 @@ func windowClosed(i *tcpinfo.Info) bool {
 }
 
 // retries2 is the sysctl tcp_retries2 of tcp(7) in the process's network namespace, or
-// its default. It may change at any time, so it is not kept.
+// its default.
 func retries2() int {
 	if runtime.GOOS != "linux" {
 		return DefaultRetries2

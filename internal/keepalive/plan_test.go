@@ -284,12 +284,12 @@ func TestWrapInOutageRaisesTheCount(t *testing.T) {
 }
 
 // What is set on Linux when a connection that cannot be set up is closed: four calls.
-func TestTuneMakesFourCallsOnLinux(t *testing.T) {
+func TestTuneMakesFiveCallsOnLinux(t *testing.T) {
 	linux := systemFor("linux")
 	f := newFake(linux)
 	tuning, err := linux.tune(f.access(), &Want{PeerTimeout: time.Minute, OnFailure: CloseOnFailure})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"0x6=16", "0x5=2", "on 1", "0x4=28"}, f.calls)
+	assert.Equal(t, []string{"0x6=16", "0x5=2", "on 1", "0x4=28", "get 0x12"}, f.calls)
 	assert.Equal(t, Limits{On: true, Idle: 28 * time.Second, Interval: 2 * time.Second, Count: 16, MaxRTO: MaxRTO}, tuning.Limits)
 }
 

@@ -197,6 +197,7 @@ func (s *system) read(get func(name int) (int, error)) Limits {
 	}
 	switch s.inFlight {
 	case libraryFinds:
+		l.Retries = retries2()
 		if l.MaxRTO == 0 {
 			l.MaxRTO = MaxRTO
 		}

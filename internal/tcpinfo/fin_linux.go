@@ -16,21 +16,29 @@ import (
 // Behind a page or more of unread data it insists on a mapping of the socket to
 // move the zero bytes to. It does not know on a system without the option.
 func FINArrived(fd uintptr) (fin, known bool) {
-	fin, err := zeroCopyZero(fd, 0)
+	fin, _, err := zeroCopyZero(fd, 0)
 	if err == unix.EINVAL {
 		size := uintptr(os.Getpagesize())
 		page, merr := unix.MmapPtr(int(fd), 0, nil, size, unix.PROT_READ, unix.MAP_SHARED)
 		if merr != nil {
 			return false, false
 		}
-		fin, err = zeroCopyZero(fd, uintptr(page))
+		fin, _, err = zeroCopyZero(fd, uintptr(page))
 		_ = unix.MunmapPtr(page, size)
 	}
 	return fin, err == nil
 }
 
+// Unread counts the bytes received that the application has not read, urgent data and what
+// is behind it included, at which SIOCINQ stops. A FIN behind unread bytes counts as one.
+// It does not know where a page or more is unread, and on a system without the option.
+func Unread(fd uintptr) (n int, known bool) {
+	_, inq, err := zeroCopyZero(fd, 0)
+	return int(inq), err == nil
+}
+
 // zeroCopyZero asks for zero bytes to be mapped at address.
-func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
+func zeroCopyZero(fd, address uintptr) (fin bool, inq uint32, err error) {
 	// struct tcp_zerocopy_receive up to, and without, err.
 	request := struct {
 		address                   uint64
@@ -43,14 +51,14 @@ func zeroCopyZero(fd, address uintptr) (fin bool, err error) {
 		uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&length)), 0)
 	switch {
 	case errno == unix.EIO:
-		return true, nil
+		return true, 0, nil
 	case errno != 0:
-		return false, errno
+		return false, 0, errno
 	case length != uint32(size):
-		return false, unix.ENOPROTOOPT
+		return false, 0, unix.ENOPROTOOPT
 	case address != 0:
-		return false, nil
+		return false, 0, nil
 	default:
-		return request.inq > request.recvSkipHint, nil
+		return request.inq > request.recvSkipHint, request.inq, nil
 	}
 }

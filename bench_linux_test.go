@@ -1,0 +1,144 @@
+package liveness_test
+
+import (
+	"os"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
+	if raceDetector() {
+		t.Skip("the race detector allocates")
+	}
+	for _, network := range []string{"tcp4", "unix"} {
+		bare, peer := livenesstest.Pair(t, network)
+		other, _ := livenesstest.Pair(t, network)
+		c, err := liveness.Wrap(bare, &liveness.Config{AllowHalfClose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Status() // which the first time asks for the options
+		for _, state := range []struct {
+			name string
+			do   func()
+		}{
+			{"idle", func() {}},
+			{"unread", func() { peer.Write(make([]byte, 10)) }},
+			{"in flight", func() { livenesstest.Cut(peer); c.Write(make([]byte, 10)) }},
+			{"half-closed", func() { peer.CloseWrite() }},
+		} {
+			state.do()
+			for _, call := range []struct {
+				name  string
+				limit float64
+				f     func()
+			}{
+				{"Alive", 0, func() { c.Alive() }}, {"Err", 0, func() { c.Err() }}, {"Status", 0, func() { c.Status() }},
+				{"Check of a Conn", 0, func() { liveness.Check(c) }}, {"Check of a bare connection", 2, func() { liveness.Check(other) }},
+			} {
+				if n := testing.AllocsPerRun(100, call.f); n > call.limit {
+					t.Errorf("%s, %s: %s allocates %v times; want %v", network, state.name, call.name, n, call.limit)
+				}
+			}
+		}
+		if !c.Alive() {
+			t.Error(c.Err())
+		}
+	}
+}
+
+// raceDetector reports whether the race detector is in this program.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// pollFD is what a live connection costs at least: one system call.
+func pollFD(tb testing.TB, c *liveness.Conn) func() {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	fds := make([]unix.PollFd, 1)
+	poll := func(fd uintptr) {
+		fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+		unix.Poll(fds, 0)
+	}
+	return func() { _ = raw.Control(poll) }
+}
+
+// The yardstick of Alive and Check.
+func BenchmarkPoll(b *testing.B) {
+	c, _ := benchConn(b)
+	for poll := pollFD(b, c); b.Loop(); {
+		poll()
+	}
+}
+
+// TestTargets compares in turns what the library must reach. It needs a machine with nothing
+// else to do.
+func TestTargets(t *testing.T) {
+	if os.Getenv("LIVENESS_TARGETS") == "" || raceDetector() {
+		t.Skip("LIVENESS_TARGETS is not set, or the race detector slows things down")
+	}
+	c, _ := benchConn(t)
+	ratio := func(what string, limit float64, n int, f, yardstick func()) {
+		var took [2][]float64
+		for round := range 41 {
+			for i := range 2 {
+				i := (i + round) % 2
+				begin := time.Now()
+				for range n {
+					[]func(){f, yardstick}[i]()
+				}
+				took[i] = append(took[i], float64(time.Since(begin).Nanoseconds())/float64(n))
+			}
+		}
+		slices.Sort(took[0])
+		slices.Sort(took[1])
+		got := took[0][20] / took[1][20]
+		t.Logf("%s: %.3f (%.0f ns / %.0f ns); limit %.2f", what, got, took[0][20], took[1][20], limit)
+		if got > limit {
+			t.Errorf("%s: %.3f is beyond %.2f", what, got, limit)
+		}
+	}
+	ratio("Alive / poll", 1.10, 2000, func() { c.Alive() }, pollFD(t, c))
+	ratio("Check / poll", 1.50, 2000, func() { liveness.Check(c.NetConn()) }, pollFD(t, c))
+	for name, limit := range map[string]struct {
+		cfg   *liveness.Config
+		bytes float64
+	}{"watched": {nil, 512}, "PeerTimeout": {&liveness.Config{PeerTimeout: time.Minute}, 1024}} {
+		bytes, goroutines := benchRetained(t, 5000, limit.cfg)
+		t.Logf("%s: %.0f bytes and %d goroutines for each of 5000; limit %.0f and 0", name, bytes, goroutines, limit.bytes)
+		if bytes > limit.bytes || goroutines > 0 {
+			t.Errorf("%s: beyond the limit", name)
+		}
+	}
+	conns, _, closeAll := benchMany(t, 1000)
+	defer closeAll()
+	for _, conn := range conns {
+		w, err := liveness.Wrap(conn, &liveness.Config{OnDisconnect: func(*liveness.Conn, error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+	}
+	used := func() time.Duration {
+		var r unix.Rusage
+		unix.Getrusage(unix.RUSAGE_SELF, &r)
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	time.Sleep(200 * time.Millisecond) // the collector comes to rest
+	before := used()
+	time.Sleep(4 * time.Second)
+	if cpu := used() - before; cpu > 8*time.Millisecond {
+		t.Errorf("1000 connections that are only watched use %v in 4 s", cpu)
+	}
+}

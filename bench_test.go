@@ -1,0 +1,196 @@
+package liveness_test
+
+import (
+	"net"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// benchConn is a wrapped connection, and benchBare one that is not.
+func benchConn(tb testing.TB) (*liveness.Conn, *livenesstest.Peer) {
+	bare, peer := benchBare(tb)
+	c, err := liveness.Wrap(bare, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { c.Close() })
+	return c, peer
+}
+
+func benchBare(tb testing.TB) (*net.TCPConn, *livenesstest.Peer) {
+	conn, peer := livenesstest.Pair(tb, "tcp4")
+	return conn.(*net.TCPConn), peer
+}
+
+// benchCall measures a call that returns the reason for an end, of which there is none.
+func benchCall(b *testing.B, call func() error) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := call(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkErr(b *testing.B) { c, _ := benchConn(b); benchCall(b, c.Err) }
+func BenchmarkStatus(b *testing.B) {
+	c, _ := benchConn(b)
+	benchCall(b, func() error { return c.Status().Err })
+}
+
+func BenchmarkAlive(b *testing.B) {
+	c, _ := benchConn(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !c.Alive() {
+			b.Fatal(c.Err())
+		}
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	c, _ := benchConn(b)
+	bare, _ := benchBare(b)
+	b.Run("wrapped", func(b *testing.B) { benchCall(b, func() error { return liveness.Check(c) }) })
+	b.Run("bare", func(b *testing.B) { benchCall(b, func() error { return liveness.Check(bare) }) })
+}
+
+// An endlessConn survives its Close, so that a benchmark need not make one for each round.
+type endlessConn struct{ *net.TCPConn }
+
+func (endlessConn) Close() error { return nil }
+
+func BenchmarkWrap(b *testing.B)            { benchWrap(b, nil) }
+func BenchmarkWrapPeerTimeout(b *testing.B) { benchWrap(b, &liveness.Config{PeerTimeout: time.Minute}) }
+
+// benchWrap measures Wrap and Close.
+func benchWrap(b *testing.B, cfg *liveness.Config) {
+	benchConn(b) // keeps what connections share
+	bare, _ := benchBare(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := liveness.Wrap(endlessConn{bare}, cfg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
+	}
+}
+
+// benchMany makes n connections. It skips the test if the system does not have so many.
+func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Peer, closeAll func()) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAll = func() {
+		listener.Close()
+		for _, peer := range peers {
+			peer.Reset()
+		}
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
+	for i := range n {
+		peer, err := livenesstest.Dial("tcp4", listener.Addr().String())
+		if err == nil {
+			peers = append(peers, peer)
+			var conn net.Conn
+			if conn, err = listener.Accept(); err == nil {
+				conns = append(conns, conn)
+			}
+		}
+		if err != nil {
+			closeAll()
+			tb.Skipf("%d of %d connections: %v", i, n, err)
+		}
+	}
+	return conns, peers, closeAll
+}
+
+// benchRetained returns the bytes that one of n wrapped connections keeps beyond the bare
+// one, and the goroutines that all of them together add.
+func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, goroutines int) {
+	benchConn(tb) // what connections share is there
+	conns, _, closeAll := benchMany(tb, n)
+	defer closeAll()
+	heap := func() int64 {
+		var m runtime.MemStats
+		for range 3 {
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	wrapped := make([]*liveness.Conn, n)
+	before, had := heap(), runtime.NumGoroutine()
+	for i, conn := range conns {
+		c, err := liveness.Wrap(conn, cfg)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		wrapped[i] = c
+	}
+	bytes, goroutines = float64(heap()-before)/float64(n), runtime.NumGoroutine()-had
+	for _, c := range wrapped {
+		c.Close()
+	}
+	return bytes, goroutines
+}
+
+func BenchmarkRetained(b *testing.B) {
+	for name, cfg := range map[string]*liveness.Config{"watched": nil, "callback": {OnDisconnect: func(*liveness.Conn, error) {}}, "PeerTimeout": {PeerTimeout: time.Minute}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				bytes, goroutines := benchRetained(b, 1000, cfg)
+				b.ReportMetric(bytes, "B/conn")
+				b.ReportMetric(float64(goroutines), "goroutines")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// The time from a FIN to the moment at which a goroutine knows of it that waits for Done, or
+// in Read.
+func BenchmarkNotice(b *testing.B) {
+	for name, wait := range map[string]func(conn net.Conn) func(){
+		"FIN to Done": func(conn net.Conn) func() {
+			c, err := liveness.Wrap(conn, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			done := c.Done()
+			return func() { <-done; c.Close() }
+		},
+		"FIN to the return of a Read that waits": func(conn net.Conn) func() { return func() { conn.Read(make([]byte, 1)) } },
+	} {
+		b.Run(name, func(b *testing.B) {
+			benchConn(b) // keeps what connections share
+			var took []time.Duration
+			for b.Loop() {
+				conn, peer := livenesstest.Pair(b, "tcp4")
+				wait, known := wait(conn), make(chan time.Time, 1)
+				go func() { wait(); known <- time.Now() }()
+				time.Sleep(100 * time.Microsecond) // both goroutines wait
+				begin := time.Now()
+				if err := peer.CloseWrite(); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, (<-known).Sub(begin))
+				conn.Close()
+				peer.Reset()
+			}
+			slices.Sort(took)
+			b.ReportMetric(0, "ns/op") // making the connection is in it
+			b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+		})
+	}
+}

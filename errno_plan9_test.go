@@ -1,0 +1,3 @@
+package liveness_test
+
+var errnoReasons = map[error]error{} // its errors are texts

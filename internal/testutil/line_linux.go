@@ -1,0 +1,396 @@
+package testutil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+const (
+	// Late is what a busy machine may add to the time within which something must happen.
+	// Nothing is ever subtracted from the time before which it must not happen.
+	Late = 2 * time.Second
+
+	// Tick is the granularity of the kernel's ages (jiffies, with CONFIG_HZ of 100).
+	Tick = 10 * time.Millisecond
+
+	// Patience bounds every wait for something that must happen, but whose time is not the subject.
+	Patience = 20 * time.Second
+)
+
+// A Line is a wrapped connection over a cable that the test can cut.
+type Line struct {
+	testing.TB
+	Conn    *liveness.Conn
+	Above   net.Conn           // what the application writes to: Conn, or what is above it
+	Bare    *net.TCPConn       // the socket of Conn; nil if it is not TCP
+	Peer    *livenesstest.Peer // nil if the peer is a process
+	Wrapped time.Time          // just before Wrap
+	Sent    time.Time          // just before the peer sent its last byte by Heard or Receive, or Wrapped
+	Written atomic.Int64       // by Fill
+	Taken   atomic.Int64       // by Take
+
+	ended          chan time.Time
+	reader, writer chan error
+}
+
+// Pair returns both ends of a new connection. Small sets buffers of 32 and 64 kB before
+// connecting: a buffer that shrinks later makes kernels before 6.6 drop without an answer.
+func Pair(tb testing.TB, network string, size BufferSize) (*net.TCPConn, *livenesstest.Peer) {
+	tb.Helper()
+	control := func(_, _ string, raw syscall.RawConn) (err error) {
+		if size == Autotuned {
+			return nil
+		}
+		cerr := raw.Control(func(fd uintptr) {
+			err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 32<<10),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 64<<10))
+		})
+		return errors.Join(cerr, err)
+	}
+	address := "127.0.0.1:0"
+	if network == "tcp6" {
+		address = "[::1]:0"
+	}
+	config := net.ListenConfig{KeepAlive: -1, Control: control}
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(context.Background(), network, address)
+	if err != nil && network == "tcp6" {
+		tb.Skipf("no IPv6 on this system: %v", err)
+	}
+	must(tb, err)
+	defer listener.Close()
+	dialer := net.Dialer{KeepAlive: -1, Timeout: Patience, Control: control}
+	dialer.SetMultipathTCP(false)
+	far, err := dialer.Dial(network, listener.Addr().String())
+	must(tb, err)
+	conn, err := listener.Accept()
+	must(tb, err)
+	tb.Cleanup(func() { conn.Close(); far.Close() })
+	return conn.(*net.TCPConn), livenesstest.NewPeer(far)
+}
+
+// A BufferSize says how large the buffers of both ends are.
+type BufferSize int
+
+const (
+	Small     BufferSize = iota
+	Autotuned            // as large as the kernel makes them
+)
+
+// NewLine connects a Line over TCP on loopback.
+func NewLine(tb testing.TB, cfg *liveness.Config) *Line {
+	tb.Helper()
+	conn, peer := Pair(tb, "tcp4", Small)
+	return LineOf(tb, conn, peer, cfg)
+}
+
+// LineOf wraps conn. A nil peer is one that the test drives by other means.
+func LineOf(tb testing.TB, conn net.Conn, peer *livenesstest.Peer, cfg *liveness.Config) *Line {
+	tb.Helper()
+	l := &Line{TB: tb, Peer: peer, ended: make(chan time.Time, 1), Wrapped: time.Now()}
+	l.Sent = l.Wrapped
+	l.Bare, _ = conn.(*net.TCPConn)
+	if peer != nil {
+		must(tb, peer.SetDeadline(time.Now().Add(time.Minute)))
+	}
+	c, err := liveness.Wrap(conn, cfg)
+	must(tb, err)
+	l.Conn, l.Above = c, c
+	c.OnDisconnect(func(error) { l.ended <- time.Now() })
+	tb.Cleanup(func() { c.Close() })
+	return l
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Must ends the test if err is not nil.
+func (l *Line) Must(err error) { l.Helper(); must(l.TB, err) }
+
+// A Direction says which way nothing passes.
+type Direction string
+
+const (
+	Both     Direction = "both ways"
+	ToPeer   Direction = "to the peer"
+	FromPeer Direction = "from the peer"
+)
+
+// Cut pulls the cable.
+func (l *Line) Cut(d Direction) (mend func()) {
+	l.Helper()
+	ends := map[Direction][]net.Conn{Both: {l.Bare, l.Peer}, ToPeer: {l.Peer}, FromPeer: {l.Bare}}[d]
+	undo, err := livenesstest.Cut(ends...)
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.Skip(err)
+	}
+	l.Must(err)
+	return func() { l.Helper(); l.Must(undo()) }
+}
+
+// Park has a Read wait, and discards what it reads.
+func (l *Line) Park() {
+	l.reader = make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, struct{ io.Reader }{l.Conn})
+		l.reader <- err
+	}()
+}
+
+// Fill writes without end, so that a Write waits once the buffers are full.
+func (l *Line) Fill() {
+	l.writer = make(chan error, 1)
+	go func() {
+		for block := make([]byte, 64<<10); ; {
+			n, err := l.Conn.Write(block)
+			l.Written.Add(int64(n))
+			if err != nil {
+				l.writer <- err
+				return
+			}
+		}
+	}()
+}
+
+// Take has the peer read n bytes every pause, until its connection ends.
+func (l *Line) Take(n int, pause time.Duration) (ended <-chan error) {
+	result := make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(max(pause, 1))
+		defer tick.Stop()
+		for block := make([]byte, n); ; {
+			n, err := io.ReadAtLeast(l.Peer, block, 1)
+			l.Taken.Add(int64(n))
+			if err != nil {
+				result <- err
+				return
+			}
+			if pause > 0 {
+				<-tick.C
+			}
+		}
+	}()
+	return result
+}
+
+// Heard has a byte of the peer arrive and be read.
+func (l *Line) Heard() {
+	l.Helper()
+	l.Sent = time.Now()
+	_, err := l.Peer.Write([]byte("x"))
+	l.Must(err)
+	_, err = io.ReadFull(l.Conn, make([]byte, 1))
+	l.Must(err)
+}
+
+// Receive has n bytes more of the peer arrive and stay unread.
+func (l *Line) Receive(n int) {
+	l.Helper()
+	want := l.Conn.Status().Unread + n
+	l.Sent = time.Now()
+	_, err := l.Peer.Write(make([]byte, n))
+	l.Must(err)
+	l.Wait("received", func(s liveness.Status) bool { return s.Unread == want })
+}
+
+// Wait waits until the status is as wanted.
+func (l *Line) Wait(what string, ok func(liveness.Status) bool) liveness.Status {
+	l.Helper()
+	var status liveness.Status
+	Eventually(l.TB, what, func() bool { status = l.Conn.Status(); return ok(status) })
+	return status
+}
+
+// WaitState waits for a state.
+func (l *Line) WaitState(state liveness.State) liveness.Status {
+	l.Helper()
+	return l.Wait(state.String(), func(s liveness.Status) bool { return s.State == state })
+}
+
+// Acknowledged waits until nothing is in flight.
+func (l *Line) Acknowledged() {
+	l.Helper()
+	l.Wait("acknowledged", func(s liveness.Status) bool { return s.Unacked == 0 })
+}
+
+// Eventually waits until ok, which is asked again and again.
+func Eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("not %s within %v", what, Patience)
+		}
+	}
+}
+
+// Ends waits for the end, which must have this reason, and come neither before notBefore
+// nor more than Late after by.
+func (l *Line) Ends(reason error, notBefore, by time.Time) liveness.Status {
+	l.Helper()
+	var at time.Time
+	select {
+	case at = <-l.ended:
+	case <-time.After(time.Until(by.Add(Late))):
+		l.Fatalf("nothing was reported %v after the end was due; want %v: %+v", Late, reason, l.Conn.Status())
+	}
+	err, status := l.Conn.Err(), l.Conn.Status()
+	if !errors.Is(err, reason) {
+		l.Fatalf("reported %v; want %v", err, reason)
+	}
+	if at.Before(notBefore) {
+		l.Errorf("reported %v too early: %v", notBefore.Sub(at), err)
+	}
+	if status.State != liveness.Disconnected || status.Err != err {
+		l.Errorf("the status is %+v, Err is %v", status, err)
+	}
+	l.Logf("%.2f s before it was due: %v", by.Sub(at).Seconds(), err)
+	return status
+}
+
+// Ended waits for the end, whatever it is.
+func (l *Line) Ended() error {
+	l.Helper()
+	Receive(l.TB, "the end", l.Conn.Done())
+	return l.Conn.Err()
+}
+
+// Lives checks that nothing has ended.
+func (l *Line) Lives() {
+	l.Helper()
+	if !l.Conn.Alive() {
+		l.Fatalf("ended: %v; %+v", l.Conn.Err(), l.Conn.Status())
+	}
+}
+
+// LivesFor checks that nothing ends for a while.
+func (l *Line) LivesFor(d time.Duration) {
+	l.Helper()
+	select {
+	case <-l.Conn.Done():
+	case <-time.After(d):
+	}
+	l.Lives()
+}
+
+// Receive receives from a channel, and fails the test if nothing comes.
+func Receive[T any](tb testing.TB, what string, from <-chan T) (value T) {
+	tb.Helper()
+	select {
+	case value = <-from:
+	case <-time.After(Patience):
+		tb.Fatalf("%s did not come within %v", what, Patience)
+	}
+	return value
+}
+
+// Refuses checks that what waited in Read and Write has returned the verdict, and that every
+// later Read and Write does. Nothing of it is a time-out, or loops that retry would not end.
+func (l *Line) Refuses(reason error) {
+	l.Helper()
+	for name, waited := range map[string]chan error{"read": l.reader, "write": l.writer} {
+		if waited != nil {
+			err := Receive(l.TB, "the end of a "+name, waited)
+			waited <- err
+			l.IsVerdict(name, err, reason)
+		}
+	}
+	for range 2 {
+		_, err := io.Copy(io.Discard, struct{ io.Reader }{l.Conn}) // past what was received before
+		l.IsVerdict("read", err, reason)
+		_, err = l.Conn.Write(make([]byte, 1))
+		l.IsVerdict("write", err, reason)
+	}
+}
+
+// IsVerdict checks the error of a Read or a Write after a verdict.
+func (l *Line) IsVerdict(op string, err, reason error) {
+	l.Helper()
+	oe, ok := err.(*net.OpError)
+	if !ok || oe.Op != op || !errors.Is(err, reason) {
+		l.Errorf("%s returned %v (%T); want %v in a *net.OpError", op, err, err, reason)
+	} else if oe.Timeout() || oe.Temporary() || errors.Is(err, os.ErrDeadlineExceeded) {
+		l.Errorf("%s returned %v, on which a loop that retries would not end", op, err)
+	}
+}
+
+// Control runs f with a descriptor, around the library.
+func Control(tb testing.TB, conn syscall.Conn, f func(fd int) error) {
+	tb.Helper()
+	raw, err := conn.SyscallConn()
+	must(tb, err)
+	must(tb, raw.Control(func(fd uintptr) { err = f(int(fd)) }))
+	must(tb, err)
+}
+
+// Option reads a socket option. What the kernel does not have is -1.
+func Option(tb testing.TB, conn syscall.Conn, level, name int) (value int) {
+	tb.Helper()
+	Control(tb, conn, func(fd int) (err error) {
+		if value, err = unix.GetsockoptInt(fd, level, name); err == unix.ENOPROTOOPT {
+			value, err = -1, nil
+		}
+		return err
+	})
+	return value
+}
+
+// SetOption sets a socket option, unless the kernel does not have it.
+func SetOption(tb testing.TB, conn syscall.Conn, level, name, value int) {
+	tb.Helper()
+	Control(tb, conn, func(fd int) error {
+		if err := unix.SetsockoptInt(fd, level, name, value); err != unix.ENOPROTOOPT {
+			return err
+		}
+		return nil
+	})
+}
+
+// Options are what the library may change, in the order of package unix.
+func Options(tb testing.TB, conn syscall.Conn) string {
+	tb.Helper()
+	return fmt.Sprintf("SO_KEEPALIVE %d, TCP_KEEPIDLE %d, TCP_KEEPINTVL %d, TCP_KEEPCNT %d, TCP_USER_TIMEOUT %d",
+		Option(tb, conn, unix.SOL_SOCKET, unix.SO_KEEPALIVE), Option(tb, conn, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
+		Option(tb, conn, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), Option(tb, conn, unix.IPPROTO_TCP, unix.TCP_KEEPCNT),
+		Option(tb, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT))
+}
+
+// NeedsTCPInfo skips a test whose subject is what the kernel counts, where it counts nothing.
+func NeedsTCPInfo(tb testing.TB) {
+	tb.Helper()
+	conn, _ := Pair(tb, "tcp4", Small)
+	var info tcpinfo.Info
+	Control(tb, conn, func(fd int) error { _ = tcpinfo.Get(uintptr(fd), &info); return nil })
+	if !info.Full {
+		tb.Skip("TCP_INFO has the state of a connection and nothing else here, as under emulators")
+	}
+}
+
+// Again calls f until it reports that it kept its own times, on which its verdict depends:
+// an outage, say, that was to be shorter than a time-out. It fails the test if f never does.
+func Again(tb testing.TB, f func() (valid bool)) {
+	tb.Helper()
+	for range 5 {
+		if f() {
+			return
+		}
+	}
+	tb.Fatal("five attempts took longer between two steps than the test allows")
+}

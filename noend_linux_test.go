@@ -1,0 +1,277 @@
+package liveness_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// noEndingsLinux need the descriptor, or are known to Linux alone.
+var noEndingsLinux = []noEnding{
+	{name: "SHUT_RD of the descriptor", act: func(s *scene) { s.shutdown(unix.SHUT_RD) }, on: []string{"tcp4"}, then: "close reset own"},
+	{name: "SHUT_WR of the descriptor", act: func(s *scene) { s.feed(); s.shutdown(unix.SHUT_WR) }, on: []string{"tcp4", "unix", "mptcp"}, then: "reset own"},
+	{name: "SHUT_RDWR of the descriptor", act: func(s *scene) { s.shutdown(unix.SHUT_RDWR) }, on: []string{"tcp4"}, then: "close reset own"},
+	{name: "time stamps in the error queue", act: func(s *scene) {
+		setOrSkip(s.T, s.bare, unix.SO_TIMESTAMPING, timestamping)
+		s.passes(s.conn, s.peer)
+		testutil.Until(s.T, "POLLERR", func() bool { return polls(s.T, s.bare)&unix.POLLERR != 0 })
+		s.passes(s.conn, s.peer)
+	}, on: []string{"tcp4", "tcp6 tls"}, then: "close reset own"},
+	{name: "completions of MSG_ZEROCOPY in the error queue", act: func(s *scene) {
+		setOrSkip(s.T, s.bare, unix.SO_ZEROCOPY, 1)
+		b := bytes.Repeat(message, 10)
+		sendTo(s.T, s.bare, b, unix.MSG_ZEROCOPY)
+		_, err := io.ReadFull(s.wire, make([]byte, len(b)))
+		testutil.Must(s.T, err)
+		testutil.Until(s.T, "POLLERR", func() bool { return polls(s.T, s.bare)&unix.POLLERR != 0 })
+		s.passes(s.conn, s.peer)
+	}, on: []string{"tcp4"}, then: "close reset own"},
+	{name: "urgent data", act: func(s *scene) { sendTo(s.T, s.wire.NetConn(), []byte("!"), unix.MSG_OOB); s.send(message) },
+		on: []string{"tcp4"}, then: "close reset own"},
+	{name: "signals during checks", act: (*scene).checkUnderSignals, on: []string{"tcp4"}, then: "reset"},
+}
+
+const timestamping = unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_TX_ACK | unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_OPT_TSONLY
+
+func TestNoEndingsLinux(t *testing.T) { playNoEndings(t, noEndingsLinux) }
+
+func (s *scene) shutdown(how int) {
+	s.Helper()
+	testutil.OnSocket(s.T, s.bare, func(fd uintptr) { testutil.Must(s.T, unix.Shutdown(int(fd), how)) })
+}
+
+func sendTo(t *testing.T, conn net.Conn, b []byte, flags int) {
+	t.Helper()
+	testutil.OnSocket(t, conn, func(fd uintptr) { testutil.Must(t, unix.Sendto(int(fd), b, flags, nil)) })
+}
+
+// setOrSkip sets an option that old kernels and emulators do not have.
+func setOrSkip(t *testing.T, conn net.Conn, option, value int) {
+	t.Helper()
+	var err error
+	testutil.OnSocket(t, conn, func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value) })
+	if err == unix.ENOPROTOOPT {
+		t.Skipf("this system has no socket option %d: %v", option, err)
+	}
+	testutil.Must(t, err)
+}
+
+// polls returns what poll reports of conn.
+func polls(t *testing.T, conn net.Conn) int16 {
+	t.Helper()
+	fds := []unix.PollFd{{}}
+	testutil.OnSocket(t, conn, func(fd uintptr) { fds[0].Fd = int32(fd); unix.Poll(fds, 0) })
+	return fds[0].Revents
+}
+
+// checkUnderSignals checks while signals interrupt the thread, as those of a scheduler that preempts. A check that failed
+// would go on to peek, which takes the socket's error.
+func (s *scene) checkUnderSignals() {
+	var over atomic.Bool
+	thread, failed := make(chan int, 1), make(chan int, 1)
+	go func() {
+		n := 0
+		testutil.OnSocket(s.T, s.bare, func(uintptr) { thread <- unix.Gettid() })
+		for !over.Load() {
+			if !s.watched().Alive() {
+				n++
+			}
+		}
+		failed <- n
+	}()
+	id := testutil.Await(s.T, thread)
+	for range 20_000 {
+		unix.Tgkill(unix.Getpid(), id, unix.SIGURG)
+	}
+	over.Store(true)
+	if n := testutil.Await(s.T, failed); n > 0 {
+		s.Errorf("%d checks failed", n)
+	}
+}
+
+// TestErrorQueueDoesNotHideAnOrderlyEnd leaves time stamps unread while both sides close.
+func TestErrorQueueDoesNotHideAnOrderlyEnd(t *testing.T) {
+	testutil.Deadline(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	setOrSkip(t, conn, unix.SO_TIMESTAMPING, timestamping)
+	w := watch(t, conn, liveness.Config{AllowHalfClose: true})
+	w.conn.Write(message)
+	w.conn.CloseWrite()
+	testutil.ReadAll(peer)
+	testutil.Until(t, "POLLERR", func() bool { return polls(t, conn)&unix.POLLERR != 0 })
+	peer.Close()
+	w.ended(liveness.ErrPeerClosed)
+	if _, err := w.conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("Read = %v", err)
+	}
+}
+
+// TestKernelTimeoutIsLost cuts the cable and leaves it to the kernel's own timers to give up. Their errno is ETIMEDOUT, which
+// is never a reset, and a loop that retries after time-outs must come to an end.
+func TestKernelTimeoutIsLost(t *testing.T) {
+	keepAlive := func(s *scene) {
+		config := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1} // sooner is not to be had
+		testutil.Must(s.T, s.bare.(*net.TCPConn).SetKeepAliveConfig(config))
+	}
+	userTimeout := func(s *scene) {
+		testutil.OnSocket(s.T, s.bare, func(fd uintptr) {
+			testutil.Must(s.T, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 500))
+		})
+	}
+	for _, c := range []struct {
+		name  string
+		timer func(*scene)
+		on    string
+		fin   bool // the peer's FIN came before
+		write bool // data are in flight
+	}{
+		{"keep-alive", keepAlive, "tcp4", false, false},
+		{"keep-alive under a reader", keepAlive, "tcp6 reader", false, false},
+		{"keep-alive behind unread data", keepAlive, "tcp4 unread", false, false},
+		{"keep-alive after a half-close", keepAlive, "tcp4 half", true, false},
+		{"user timeout behind a closed window", userTimeout, "tcp4 writer", false, false},
+		{"user timeout with data in flight", userTimeout, "tcp4", false, true},
+		{"user timeout with data in flight, half-close allowed", userTimeout, "tcp6 half", false, true},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			t.Parallel() // they wait for a second
+			testutil.Deadline(t)
+			s := newScene(t, c.on)
+			c.timer(s)
+			if c.fin {
+				s.peerClosesWrite()
+				s.noticesFIN()
+			}
+			_, err := livenesstest.Cut(s.wire, s.bare)
+			testutil.MustOrSkip(t, err)
+			if c.write {
+				s.bare.Write(message)
+			}
+			s.ended(liveness.ErrPeerLost)
+			if !errors.Is(s.watched().Err(), syscall.ETIMEDOUT) {
+				t.Errorf("Err() = %v, without ETIMEDOUT", s.watched().Err())
+			}
+			if c.fin {
+				s.checkRead(eof)
+			} else {
+				s.checkRead(anyErr)
+			}
+			for n := 0; ; n++ {
+				_, err := s.conn.Read(make([]byte, 1))
+				if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
+					break
+				}
+				if n == 100 {
+					t.Fatalf("Read goes on to return %v, whose Timeout() is true", err)
+				}
+			}
+		})
+	}
+}
+
+// TestResetAfterUnansweredProbesIsAReset resets while the kernel has asked in vain, which leaves the counters of a time-out.
+func TestResetAfterUnansweredProbesIsAReset(t *testing.T) {
+	for name, c := range map[string]struct {
+		option, value int // of TCP
+		keepAlive     net.KeepAliveConfig
+		write         bool
+	}{
+		"retransmissions":              {write: true},
+		"keep-alive, many probes":      {keepAlive: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 5}},
+		"keep-alive, one probe":        {keepAlive: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: 30 * time.Second, Count: 1}},
+		"keep-alive and user timeout":  {unix.TCP_USER_TIMEOUT, 900, net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: 30 * time.Second, Count: 9}, false},
+		"data in flight, user timeout": {unix.TCP_USER_TIMEOUT, 60_000, net.KeepAliveConfig{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for a second
+			testutil.Deadline(t)
+			s := newScene(t, "tcp4")
+			if c.keepAlive.Enable {
+				testutil.Must(t, s.bare.(*net.TCPConn).SetKeepAliveConfig(c.keepAlive))
+			}
+			if c.option != 0 {
+				testutil.OnSocket(t, s.bare, func(fd uintptr) {
+					testutil.Must(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, c.option, c.value))
+				})
+			}
+			mend, err := livenesstest.Cut(s.wire)
+			testutil.MustOrSkip(t, err)
+			if c.write {
+				s.conn.Write(message)
+			}
+			testutil.Until(t, "something is unanswered", func() bool { st := s.watched().Status(); return st.Probes+st.Retransmits > 0 || st.Err != nil })
+			testutil.Must(t, mend())
+			s.wire.Reset()
+			s.ended(liveness.ErrPeerReset)
+			s.checkRead(reset)
+		})
+	}
+}
+
+// TestAbortedSocketIsAReset has the administrator destroy the socket, as by ss -K. The kernel says ECONNABORTED.
+func TestAbortedSocketIsAReset(t *testing.T) {
+	testutil.Deadline(t)
+	s := newScene(t, "tcp4")
+	_, port, err := net.SplitHostPort(s.bare.RemoteAddr().String())
+	testutil.Must(t, err)
+	_, ours, err := net.SplitHostPort(s.bare.LocalAddr().String())
+	testutil.Must(t, err)
+	out, err := exec.Command("ss", "-K", "-t", "dport", "=", port, "sport", "=", ours).CombinedOutput()
+	if !strings.Contains(string(out), port) {
+		t.Skipf("ss -K needs a privilege and CONFIG_INET_DIAG_DESTROY: %v, %s", err, out)
+	}
+	testutil.Await(t, s.watched().Done())
+	if err := s.watched().Err(); !errors.Is(err, liveness.ErrPeerReset) || !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("Err() = %v, want a reset with ECONNABORTED", err)
+	}
+	if got := testutil.ReadAll(s.conn); !errors.Is(got.Err, syscall.ECONNABORTED) {
+		t.Errorf("Read = %v", got.Err)
+	}
+}
+
+// TestUnreadCountsWhatIsBehindUrgentData has the next byte be urgent, at which SIOCINQ stops.
+func TestUnreadCountsWhatIsBehindUrgentData(t *testing.T) {
+	testutil.Deadline(t)
+	s := newScene(t, "tcp4")
+	sendTo(t, s.wire.NetConn(), []byte("!"), unix.MSG_OOB)
+	s.send(message)
+	barrier(t)
+	if n := s.watched().Status().Unread; n < len(message) || n > len(message)+1 {
+		t.Errorf("Status().Unread = %d, the peer sent %d and an urgent one", n, len(message))
+	}
+	s.peerClosesWrite()
+	s.checkRead(eof)
+}
+
+// TestCloseWriteBeforeWrapDoesNotMakeAFINAReset wraps a connection whose own FIN went before, on either side of the dial.
+func TestCloseWriteBeforeWrapDoesNotMakeAFINAReset(t *testing.T) {
+	testutil.Deadline(t)
+	for _, dialled := range []bool{false, true} {
+		accepted, peer := livenesstest.Pair(t, "tcp4")
+		conn, far := accepted, peer.Conn
+		if dialled {
+			conn, far = far, conn
+		}
+		conn.(*net.TCPConn).CloseWrite()
+		if got := testutil.ReadAll(far); got.Err != io.EOF {
+			t.Fatal(got.Err)
+		}
+		w := watch(t, conn, liveness.Config{AllowHalfClose: true})
+		w.lives(liveness.Connected)
+		far.Close()
+		w.ended(liveness.ErrPeerClosed)
+	}
+}
