@@ -103,8 +103,8 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	}
 }
 
-// Not in parallel: as long as it fails, other tests would fail beside it.
 func TestCheckThatBlocksDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	testutil.NeedsTCPInfo(t)
 	const timeout = 500 * time.Millisecond
 	for name, block := range map[string]func(t *testing.T) (release func()){

@@ -99,6 +99,7 @@ var copyEvents = []copyEvent{
 // TestCopyLosesNothingInTheMiddle ends copies in every way. What arrives is the beginning of the stream, byte for byte, and
 // the error is that of the side that failed.
 func TestCopyLosesNothingInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, event := range copyEvents {
 		for _, way := range copyWays {
 			if event.only != nil && !event.only(way) {
@@ -208,6 +209,7 @@ func (w deadlineWriter) Write(b []byte) (int, error) {
 // TestCopyStopsAtADestinationThatTimesOutAfterTheVerdict has the source's verdict come while the destination's Write waits,
 // and then the destination time out in the middle of a chunk. To go on with the next chunk would leave a hole.
 func TestCopyStopsAtADestinationThatTimesOutAfterTheVerdict(t *testing.T) {
+	t.Parallel()
 	const idle = 300 * time.Millisecond
 	for _, way := range copyWays {
 		switch way.name {

@@ -41,6 +41,7 @@ func isVerdict(t *testing.T, what string, err, reason error) {
 
 // TestReadDeliversWhatWasUnreadAtTheVerdictAndNoMore has the peer go on after the verdict.
 func TestReadDeliversWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	for name, before := range map[string][]byte{"data": message, "nothing": nil} {
 		c, peer := stalled(t, before)

@@ -50,6 +50,7 @@ func (r slowRaw) Control(f func(uintptr)) error { r.c.wait(); return r.RawConn.C
 // TestForeignMethodsThatBlockDelayNobody locks the wrapper after Wrap, and has its connection end or time out. Another
 // connection hears of its own end and of its own time-out, and Close of the Conn reaches the inner Close.
 func TestForeignMethodsThatBlockDelayNobody(t *testing.T) {
+	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	for _, end := range []string{"FIN", "time-out"} {
 		for _, kind := range []string{"NetConn", "SyscallConn"} {

@@ -221,7 +221,9 @@ func TestResetAfterUnansweredProbesIsAReset(t *testing.T) {
 	}
 }
 
-// TestAbortedSocketIsAReset has the administrator destroy the socket, as by ss -K. The kernel says ECONNABORTED.
+// TestAbortedSocketIsAReset has the administrator destroy the socket, as by ss -K. The kernel
+// gives ECONNABORTED to the next Read; TCP_INFO does not tell it from a RST, so Err may say
+// ECONNRESET.
 func TestAbortedSocketIsAReset(t *testing.T) {
 	testutil.Deadline(t)
 	s := newScene(t, "tcp4")
@@ -234,10 +236,10 @@ func TestAbortedSocketIsAReset(t *testing.T) {
 		t.Skipf("ss -K needs a privilege and CONFIG_INET_DIAG_DESTROY: %v, %s", err, out)
 	}
 	testutil.Await(t, s.watched().Done())
-	if err := s.watched().Err(); !errors.Is(err, liveness.ErrPeerReset) || !errors.Is(err, syscall.ECONNABORTED) {
-		t.Errorf("Err() = %v, want a reset with ECONNABORTED", err)
+	if err := s.watched().Err(); !errors.Is(err, liveness.ErrPeerReset) {
+		t.Errorf("Err() = %v, want a reset", err)
 	}
-	if got := testutil.ReadAll(s.conn); !errors.Is(got.Err, syscall.ECONNABORTED) {
+	if got := testutil.ReadAll(s.conn); !errors.Is(got.Err, syscall.ECONNABORTED) || liveness.ReasonOf(got.Err) != liveness.ReasonReset {
 		t.Errorf("Read = %v", got.Err)
 	}
 }
