@@ -1,0 +1,629 @@
+package liveness_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness"
+	rig "github.com/go-liveness/liveness/internal/link"
+)
+
+// linkSlack is what a busy machine may add to an upper limit.
+const linkSlack = 1500 * time.Millisecond
+
+// clockGrain is how much less than a time-out the log may show: the kernel counts in
+// jiffies, and tcp_info in milliseconds.
+const clockGrain = 20 * time.Millisecond
+
+// TestLink holds the library to its promises on paths that lose, delay and hide. The
+// log of what the relay delivered decides what is right. LIVENESS_LINK runs the long set.
+func TestLink(t *testing.T) {
+	t.Parallel()
+	if !rig.Require(t) {
+		return
+	}
+	for name, f := range map[string]func(*testing.T){
+		"Live":          testLinkLive,
+		"Vanished":      testLinkVanished,
+		"OneWay":        testLinkOneWay,
+		"BlackHole":     testLinkBlackHole,
+		"Flapping":      testLinkFlapping,
+		"Outage":        testLinkOutageBeyondRetries,
+		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 5*time.Second, 2*time.Second) },
+		"SlowReader":    func(t *testing.T) { testLinkSlowReader(t, 10*time.Second) },
+		"NoReader":      testLinkNoReader,
+		"KernelTimeout": testLinkKernelTimeout,
+		"Reset":         testLinkResetAfterRetransmissions,
+		"Orphan":        testLinkOrphan,
+		"HiddenClose":   testLinkCloseBehindBack,
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); f(t) })
+	}
+}
+
+func newLink(t *testing.T, o rig.Options) *rig.Link {
+	t.Helper()
+	l, err := rig.New(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, l.Close()) })
+	return l
+}
+
+// A linked connection has its ends on both sides of a link.
+type linked struct {
+	*rig.Link
+	conn  *liveness.Conn
+	bare  *net.TCPConn // beneath conn
+	peer  *net.TCPConn
+	ended chan linkEnd
+}
+
+type linkEnd struct {
+	at  time.Time
+	err error
+}
+
+func connectLinked(t *testing.T, l *rig.Link, cfg liveness.Config) *linked {
+	t.Helper()
+	bare, peer, err := l.Connect()
+	require.NoError(t, err)
+	t.Cleanup(func() { bare.Close(); peer.Close() })
+	return wrapLinked(t, l, cfg, bare, peer)
+}
+
+func wrapLinked(t *testing.T, l *rig.Link, cfg liveness.Config, bare, peer *net.TCPConn) *linked {
+	t.Helper()
+	c := &linked{Link: l, bare: bare, peer: peer, ended: make(chan linkEnd, 1)}
+	cfg.OnDisconnect = func(_ *liveness.Conn, err error) { c.ended <- linkEnd{time.Now(), err} }
+	var err error
+	c.conn, err = liveness.Wrap(bare, &cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.conn.Close() })
+	return c
+}
+
+// exchange carries a byte each way, so that both kernels have measured the round trip.
+func (c *linked) exchange(t *testing.T) {
+	t.Helper()
+	for range 2 {
+		for _, d := range [][2]net.Conn{{c.conn, c.peer}, {c.peer, c.conn}} {
+			_, err := d[0].Write([]byte("x"))
+			require.NoError(t, err)
+			_, err = io.ReadFull(d[1], make([]byte, 1))
+			require.NoError(t, err)
+		}
+	}
+}
+
+// heartbeat has the peer send a byte every 200 ms, which conn reads, until the test ends.
+func (c *linked) heartbeat(t *testing.T) {
+	go io.Copy(io.Discard, c.conn)
+	go func() {
+		for {
+			if _, err := c.peer.Write([]byte("x")); err != nil {
+				return
+			}
+			select {
+			case <-t.Context().Done():
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+}
+
+// end waits for the end of conn, at most until within after since.
+func (c *linked) end(t *testing.T, since time.Time, within time.Duration) linkEnd {
+	t.Helper()
+	select {
+	case end := <-c.ended:
+		t.Logf("after %.2f s: %v", end.at.Sub(since).Seconds(), end.err)
+		return end
+	case <-time.After(time.Until(since.Add(within + linkSlack))):
+		require.FailNow(t, "no end was reported", "within %v + %v: %+v", within, linkSlack, c.conn.Status())
+	}
+	return linkEnd{}
+}
+
+// right compares an end with the log: a peer is lost after timeout without anything that
+// was delivered, or twice that without an acknowledgement.
+func (c *linked) right(end linkEnd, timeout time.Duration) error {
+	silence, unacknowledged := time.Duration(0), time.Duration(0)
+	// A packet may have come between the verdict and the callback that took its time.
+	for _, before := range []time.Duration{0, 20, 50, 100, 200} {
+		at := end.at.Add(-before * time.Millisecond)
+		silence = max(silence, c.Heard(c.bare).SilentFor(at))
+		unacknowledged = max(unacknowledged, c.Heard(c.bare).UnacknowledgedFor(at))
+	}
+	lost := errors.Is(end.err, liveness.ErrPeerLost)
+	if lost && (silence >= timeout-clockGrain || unacknowledged >= 2*timeout-clockGrain) {
+		return nil
+	}
+	return fmt.Errorf("%.1f s of silence, %.1f s without acknowledgement: %w", silence.Seconds(), unacknowledged.Seconds(), end.err)
+}
+
+// A linkRow is a row of the table of live peers on lossy links.
+type linkRow struct {
+	loss    float64 // each way
+	rtt     time.Duration
+	timeout time.Duration
+	conns   int
+	idle    bool // nothing is sent; otherwise 50 kB/s, from and to every second peer
+}
+
+func (r linkRow) String() string {
+	kind := "stream"
+	if r.idle {
+		kind = "idle"
+	}
+	return fmt.Sprintf("%s %g %%, RTT %v, D %v", kind, 100*r.loss, r.rtt, r.timeout)
+}
+
+// run fails the test for every live peer that was reported gone.
+func (r linkRow) run(t *testing.T, lasts time.Duration) {
+	l := newLink(t, rig.Options{Seed: 1, Paths: rig.Both(rig.Path{Loss: r.loss, Delay: r.rtt / 2, Jitter: r.rtt / 20})})
+	bares, conns := make([]*net.TCPConn, (r.conns+3)/4), make([]*linked, r.conns)
+	controlErrs := make([]error, len(bares))
+	var connecting, running sync.WaitGroup
+	for i := range r.conns + len(bares) {
+		connecting.Go(func() {
+			bare, peer, err := l.Connect()
+			if !assert.NoError(t, err) {
+				return
+			}
+			t.Cleanup(func() { bare.Close(); peer.Close() })
+			if i < r.conns {
+				conns[i] = wrapLinked(t, l, liveness.Config{PeerTimeout: r.timeout}, bare, peer)
+				r.carry(&running, conns[i].conn, peer, i)
+				return
+			}
+			bares[i-r.conns] = bare
+			r.carry(&running, bare, peer, i)
+		})
+	}
+	connecting.Wait()
+	if t.Failed() {
+		return
+	}
+	time.Sleep(lasts)
+	now := time.Now()
+	for i, bare := range bares {
+		controlErrs[i] = liveness.Check(bare)
+	}
+	wrong, ended, longest, controls := []error(nil), 0, time.Duration(0), 0
+	for _, c := range conns {
+		longest = max(longest, l.Heard(c.bare).LongestSilence(now))
+		select {
+		case end := <-c.ended:
+			ended++
+			if err := c.right(end, r.timeout); err != nil {
+				wrong = append(wrong, err)
+			}
+		default:
+		}
+		c.conn.Close()
+		c.peer.Close()
+	}
+	for i, bare := range bares {
+		if controlErrs[i] != nil {
+			controls++
+		}
+		bare.Close()
+	}
+	t.Logf("| %g %% | %v | %v | %v | %d of %d, %d wrong | longest silence %.1f s | control %d of %d | relay at most %v late |", 100*r.loss,
+		r.rtt, r.timeout, lasts, ended, r.conns, len(wrong), longest.Seconds(), controls, len(bares), l.Late().Round(time.Millisecond))
+	assert.NoError(t, errors.Join(wrong...), "live peers were reported gone")
+}
+
+// carry sends 50 kB/s until the connection is closed.
+func (r linkRow) carry(running *sync.WaitGroup, conn, peer net.Conn, i int) {
+	running.Go(func() { io.Copy(io.Discard, conn) })
+	running.Go(func() { io.Copy(io.Discard, peer) })
+	if r.idle {
+		return
+	}
+	if i%2 == 1 {
+		conn, peer = peer, conn
+	}
+	running.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		chunk := make([]byte, 5000)
+		for range tick.C {
+			if _, err := conn.Write(chunk); err != nil {
+				return
+			}
+		}
+	})
+}
+
+func testLinkLive(t *testing.T) {
+	for _, r := range []linkRow{
+		{loss: 0.05, rtt: 600 * time.Millisecond, timeout: 4 * time.Second, conns: 12},
+		{loss: 0.2, rtt: 200 * time.Millisecond, timeout: 4 * time.Second, conns: 12},
+		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 6 * time.Second, conns: 12, idle: true},
+		{loss: 0, rtt: 2400 * time.Millisecond, timeout: 4 * time.Second, conns: 4},
+	} {
+		t.Run(r.String(), func(t *testing.T) { t.Parallel(); r.run(t, 10*time.Second) })
+	}
+}
+
+// A vanishRow is a peer that vanishes.
+type vanishRow struct {
+	loss    float64
+	timeout time.Duration
+	write   float64 // the part of timeout after the cut at which conn writes; negative is never
+}
+
+func (r vanishRow) String() string {
+	if r.write < 0 {
+		return fmt.Sprintf("idle, loss %g %%, D %v", 100*r.loss, r.timeout)
+	}
+	return fmt.Sprintf("written at %g %% of D, loss %g %%, D %v", 100*r.write, 100*r.loss, r.timeout)
+}
+
+func (r vanishRow) run(t *testing.T) {
+	l := newLink(t, rig.Options{Seed: 2, Paths: rig.Both(rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond})})
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: r.timeout})
+	c.exchange(t)
+	l.Cut()
+	cut := time.Now()
+	within := r.timeout*105/100 + 2*time.Second
+	if r.write >= 0 {
+		within = r.timeout*125/100 + time.Second
+		time.Sleep(time.Duration(r.write * float64(r.timeout)))
+		_, err := c.conn.Write([]byte("in flight"))
+		require.NoError(t, err)
+	}
+	if r.loss > 0 {
+		within += r.timeout / 2 // a retransmission or a probe before the cut was lost
+	}
+	end := c.end(t, cut, within)
+	assert.NoError(t, c.right(end, r.timeout))
+}
+
+func testLinkVanished(t *testing.T) {
+	for _, loss := range []float64{0, 0.05, 0.2} {
+		for _, write := range []float64{-1, 0, 0.1, 0.2, 0.33} {
+			r := vanishRow{loss, 4 * time.Second, write}
+			t.Run(r.String(), func(t *testing.T) { t.Parallel(); r.run(t) })
+		}
+	}
+}
+
+// testLinkOneWay has a peer that is heard and hears nothing.
+func testLinkOneWay(t *testing.T) {
+	const timeout = 4 * time.Second
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+	c.exchange(t)
+	c.heartbeat(t)
+	l.Cut(rig.Local)
+	since := time.Now()
+	_, err := c.conn.Write([]byte("in flight"))
+	require.NoError(t, err)
+	c.unacknowledged(t, since, timeout)
+}
+
+// unacknowledged waits for the verdict on a peer that is heard and acknowledges nothing
+// that was written after since.
+func (c *linked) unacknowledged(t *testing.T, since time.Time, timeout time.Duration) {
+	t.Helper()
+	end := c.end(t, since, 2*timeout+time.Second+timeout/2)
+	assert.GreaterOrEqual(t, end.at.Sub(since), 2*timeout-clockGrain)
+	assert.ErrorIs(t, end.err, liveness.ErrPeerLost)
+	assert.ErrorContains(t, end.err, "nothing acknowledged for ")
+}
+
+// testLinkBlackHole has a router that drops large packets and says nothing.
+func testLinkBlackHole(t *testing.T) {
+	for _, probing := range []string{"0", "1"} {
+		t.Run("tcp_mtu_probing="+probing, func(t *testing.T) {
+			t.Parallel()
+			timeout := 4 * time.Second
+			l := newLink(t, rig.Options{Paths: [2]rig.Path{rig.Local: {MaxSize: 1100, Delay: 20 * time.Millisecond}}})
+			require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_mtu_probing", probing))
+			if probing == "1" {
+				// The kernel suspects a black hole at the fourth retransmission
+				// (tcp_write_timeout in net/ipv4/tcp_timer.c), which must come in time.
+				timeout = 6 * time.Second
+				require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries1", "1"))
+			}
+			c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+			c.exchange(t)
+			since := time.Now()
+			_, err := c.conn.Write(make([]byte, 50_000))
+			require.NoError(t, err)
+			if probing == "0" {
+				c.heartbeat(t)
+				c.unacknowledged(t, since, timeout)
+				return
+			}
+			c.peer.SetReadDeadline(since.Add(2*timeout + linkSlack))
+			_, err = io.ReadFull(c.peer, make([]byte, 50_000))
+			assert.NoError(t, err, "%+v", c.conn.Status())
+			assert.NoError(t, c.conn.Err())
+		})
+	}
+}
+
+// testLinkFlapping has a path that is up for a while before half of D has passed.
+func testLinkFlapping(t *testing.T) {
+	const timeout = 6 * time.Second
+	for _, write := range []bool{false, true} {
+		t.Run(fmt.Sprintf("writing %v", write), func(t *testing.T) {
+			t.Parallel()
+			l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+			c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+			c.exchange(t)
+			if write {
+				c.heartbeat(t)
+			}
+			stop, err := l.Flap(1800*time.Millisecond, 1200*time.Millisecond)
+			require.NoError(t, err)
+			defer stop()
+			for began := time.Now(); time.Since(began) < 12*time.Second; time.Sleep(100 * time.Millisecond) {
+				if write {
+					_, err := c.conn.Write([]byte("x"))
+					require.NoError(t, err)
+				}
+				select {
+				case end := <-c.ended:
+					require.NoError(t, c.right(end, timeout))
+				default:
+				}
+			}
+		})
+	}
+}
+
+// testLinkOutageBeyondRetries has a kernel whose own patience is shorter than an outage
+// that PeerTimeout allows for.
+func testLinkOutageBeyondRetries(t *testing.T) {
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: time.Minute})
+	c.exchange(t)
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", "3"))
+	l.Cut()
+	_, err := c.conn.Write([]byte("x"))
+	require.NoError(t, err)
+	time.Sleep(8 * time.Second)
+	assert.NoError(t, c.conn.Err(), "the kernel gave up first")
+	l.Restore()
+	c.peer.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, err = io.ReadFull(c.peer, make([]byte, 1))
+	assert.NoError(t, err)
+}
+
+// testLinkWindowUpdate loses the segment that tells the peer that it may send again.
+func testLinkWindowUpdate(t *testing.T, closed, idle time.Duration) {
+	const total = 520_000
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 10 * time.Millisecond})})
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_rmem", "4096 65536 65536"))
+	c := connectLinked(t, l, liveness.Config{ReadIdleTimeout: idle})
+	go c.peer.Write(make([]byte, total))
+	time.Sleep(closed)
+	require.NoError(t, c.conn.Err())
+	l.Cut()
+	received, err := 0, error(nil)
+	opened := time.Now()
+	for buf := make([]byte, 1<<16); err == nil && time.Since(opened) < 300*time.Millisecond; {
+		var n int
+		c.conn.SetReadDeadline(opened.Add(200 * time.Millisecond))
+		n, err = c.conn.Read(buf)
+		received += n
+	}
+	time.Sleep(time.Until(opened.Add(300 * time.Millisecond)))
+	l.Restore()
+	require.Less(t, received, total)
+	// A kernel probes after as long as the window was closed, or twice that.
+	c.conn.SetReadDeadline(opened.Add(2*closed + 10*time.Second))
+	n, err := io.ReadFull(c.conn, make([]byte, total-received))
+	t.Logf("%d bytes before the outage, %d after %.1f s", received, n, time.Since(opened).Seconds())
+	assert.NoError(t, err)
+}
+
+// testLinkSlowReader has a peer whose buffer has grown large before it reads slowly, so
+// that it opens its window in steps of 1/16 of that.
+func testLinkSlowReader(t *testing.T, lasts time.Duration) {
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+	require.NoError(t, l.Sysctl(rig.Remote, "net.ipv4.tcp_rmem", "4096 131072 33554432"))
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_wmem", "4096 131072 33554432"))
+	c := connectLinked(t, l, liveness.Config{StallTimeout: 4 * time.Second})
+	go func() {
+		for chunk := make([]byte, 1<<20); ; {
+			if _, err := c.conn.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	fast := 0
+	buf := make([]byte, 1<<20)
+	for began := time.Now(); time.Since(began) < 2*time.Second; {
+		n, err := c.peer.Read(buf)
+		require.NoError(t, err)
+		fast += n
+	}
+	for began := time.Now(); time.Since(began) < lasts; time.Sleep(100 * time.Millisecond) {
+		_, err := io.ReadFull(c.peer, buf[:10_000])
+		require.NoError(t, err)
+		require.NoError(t, c.conn.Err(), "after %v at 100 kB/s, and %d bytes before: %+v", time.Since(began), fast, c.conn.Status())
+	}
+}
+
+// testLinkNoReader has a peer that takes nothing. Its buffer is so small that a step of
+// its window takes no time at 100 kB/s.
+func testLinkNoReader(t *testing.T) {
+	const timeout = 4 * time.Second
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+	require.NoError(t, l.Sysctl(rig.Remote, "net.ipv4.tcp_rmem", "4096 32768 32768"))
+	c := connectLinked(t, l, liveness.Config{StallTimeout: timeout})
+	since := time.Now()
+	go c.conn.Write(make([]byte, 8<<20))
+	end := c.end(t, since, timeout*11/10+2*time.Second)
+	assert.ErrorIs(t, end.err, liveness.ErrPeerStalled)
+	assert.GreaterOrEqual(t, end.at.Sub(since), timeout)
+}
+
+// testLinkKernelTimeout has a kernel that gives up by itself.
+func testLinkKernelTimeout(t *testing.T) {
+	for name, loss := range map[string]float64{"retries": 0, "retries after loss": 0.2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLink(t, rig.Options{Seed: 3, Paths: rig.Both(rig.Path{Loss: loss, Delay: 10 * time.Millisecond})})
+			c := connectLinked(t, l, liveness.Config{})
+			go io.Copy(io.Discard, c.peer)
+			for range 20 {
+				c.conn.Write(make([]byte, 1000))
+				time.Sleep(20 * time.Millisecond)
+			}
+			require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", "2"))
+			l.Cut()
+			c.conn.Write([]byte("in flight"))
+			c.timedOut(t)
+		})
+	}
+	t.Run("keep-alive", func(t *testing.T) {
+		t.Parallel()
+		l := newLink(t, rig.Options{})
+		c := connectLinked(t, l, liveness.Config{})
+		require.NoError(t, c.bare.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}))
+		l.Cut()
+		c.timedOut(t)
+	})
+	t.Run("Fast Open in SYN_RECV", func(t *testing.T) {
+		t.Parallel()
+		c := fastOpen(t)
+		c.timedOut(t)
+	})
+}
+
+// timedOut waits until the kernel gives up.
+func (c *linked) timedOut(t *testing.T) {
+	t.Helper()
+	end := c.end(t, time.Now(), 20*time.Second)
+	assert.ErrorIs(t, end.err, liveness.ErrPeerLost)
+	assert.ErrorIs(t, end.err, unix.ETIMEDOUT)
+}
+
+// fastOpen returns a connection whose peer vanished behind its SYN, which carried data
+// (RFC 7413): it is accepted in SYN_RECV.
+func fastOpen(t *testing.T) *linked {
+	l := newLink(t, rig.Options{})
+	// TFO_SERVER_COOKIE_NOT_REQD, TFO_SERVER_WO_SOCKOPT1 and TFO_CLIENT_NO_COOKIE: net/tcp.h.
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_fastopen", "1539"))
+	require.NoError(t, l.Sysctl(rig.Remote, "net.ipv4.tcp_fastopen", "5"))
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_synack_retries", "2"))
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", "2"))
+	listener, err := l.Listen(rig.Local)
+	require.NoError(t, err)
+	defer listener.Close()
+	l.Cut(rig.Local) // the SYN-ACK
+	address := listener.Addr().(*net.TCPAddr)
+	require.NoError(t, l.In(rig.Remote, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		to := &unix.SockaddrInet4{Port: address.Port, Addr: [4]byte(address.IP.To4())}
+		if err := unix.Sendto(fd, []byte("data"), unix.MSG_FASTOPEN, to); err != nil && err != unix.EINPROGRESS {
+			return err
+		}
+		return nil
+	}))
+	listener.SetDeadline(time.Now().Add(10 * time.Second))
+	bare, err := listener.AcceptTCP()
+	require.NoError(t, err)
+	t.Cleanup(func() { bare.Close() })
+	l.Cut()
+	sockets, err := l.Sockets(rig.Local)
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(sockets, func(s rig.Socket) bool { return s.State == 3 }), "no SYN_RECV: %+v", sockets)
+	return wrapLinked(t, l, liveness.Config{}, bare, nil)
+}
+
+// testLinkResetAfterRetransmissions has a peer that is back, without the connection.
+func testLinkResetAfterRetransmissions(t *testing.T) {
+	l := newLink(t, rig.Options{})
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: 20 * time.Second})
+	c.exchange(t)
+	l.Cut()
+	_, err := c.conn.Write([]byte("x"))
+	require.NoError(t, err)
+	time.Sleep(2 * time.Second)
+	require.NoError(t, c.peer.SetLinger(0))
+	c.peer.Close()
+	require.Positive(t, c.conn.Status().Retransmits)
+	l.Restore()
+	end := c.end(t, time.Now(), 10*time.Second)
+	assert.ErrorIs(t, end.err, liveness.ErrPeerReset)
+	assert.ErrorIs(t, end.err, unix.ECONNRESET)
+}
+
+// testLinkOrphan compares what Close leaves behind with what a bare connection leaves.
+func testLinkOrphan(t *testing.T) {
+	l := newLink(t, rig.Options{})
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_orphan_retries", "3"))
+	bare, peer, err := l.Connect()
+	require.NoError(t, err)
+	defer peer.Close()
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: 4 * time.Second})
+	c.exchange(t)
+	l.Cut()
+	for _, conn := range []net.Conn{bare, c.conn} {
+		_, err = conn.Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	time.Sleep(1200 * time.Millisecond) // the library has looked
+	began := time.Now()
+	bare.Close()
+	c.conn.Close()
+	gone := make(map[net.Conn]time.Duration)
+	for len(gone) < 2 && time.Since(began) < 30*time.Second {
+		sockets, err := l.Sockets(rig.Local)
+		require.NoError(t, err)
+		for _, conn := range []net.Conn{bare, c.bare} {
+			port := uint16(conn.RemoteAddr().(*net.TCPAddr).Port)
+			if gone[conn] == 0 && !slices.ContainsFunc(sockets, func(s rig.Socket) bool { return s.RemotePort == port }) {
+				gone[conn] = time.Since(began)
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("bare %v, ours %v", gone[bare], gone[c.bare])
+	require.Len(t, gone, 2, "an orphan is left")
+	assert.LessOrEqual(t, gone[c.bare], gone[bare]+linkSlack)
+}
+
+// testLinkCloseBehindBack reads what an orphan would keep if the application closed the
+// connection beneath.
+func testLinkCloseBehindBack(t *testing.T) {
+	for _, timeout := range []time.Duration{4 * time.Second, time.Minute, 10 * time.Minute} {
+		l := newLink(t, rig.Options{})
+		c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+		c.exchange(t)
+		l.Cut()
+		_, err := c.conn.Write([]byte("x"))
+		require.NoError(t, err)
+		value := 0
+		raw, err := c.bare.SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, raw.Control(func(fd uintptr) {
+			value, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		}))
+		require.NoError(t, err)
+		t.Logf("PeerTimeout %v: TCP_USER_TIMEOUT %d ms", timeout, value)
+		assert.LessOrEqual(t, time.Duration(value)*time.Millisecond, max(924*time.Second, 4*timeout))
+	}
+}
