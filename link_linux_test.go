@@ -39,7 +39,7 @@ func TestLink(t *testing.T) {
 		"BlackHole":     testLinkBlackHole,
 		"Flapping":      testLinkFlapping,
 		"Outage":        testLinkOutageBeyondRetries,
-		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 5*time.Second, 2*time.Second) },
+		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 3400*time.Millisecond, time.Second) },
 		"SlowReader":    func(t *testing.T) { testLinkSlowReader(t, 10*time.Second) },
 		"NoReader":      testLinkNoReader,
 		"KernelTimeout": testLinkKernelTimeout,
@@ -57,6 +57,12 @@ func newLink(t *testing.T, o rig.Options) *rig.Link {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
 	return l
+}
+
+// setPaths changes both directions.
+func setPaths(t *testing.T, l *rig.Link, p rig.Path) {
+	t.Helper()
+	require.NoError(t, errors.Join(l.Set(rig.Local, p), l.Set(rig.Remote, p)))
 }
 
 // A linked connection has its ends on both sides of a link.
@@ -102,6 +108,27 @@ func (c *linked) exchange(t *testing.T) {
 			_, err = io.ReadFull(d[1], make([]byte, 1))
 			require.NoError(t, err)
 		}
+	}
+}
+
+// stream carries 50 kB/s each way.
+func (c *linked) stream(t *testing.T, lasts time.Duration) {
+	t.Helper()
+	go io.Copy(io.Discard, c.conn)
+	go io.Copy(io.Discard, c.peer)
+	for began := time.Now(); time.Since(began) < lasts; time.Sleep(100 * time.Millisecond) {
+		for _, conn := range []net.Conn{c.conn, c.peer} {
+			_, err := conn.Write(make([]byte, 5000))
+			require.NoError(t, err)
+		}
+	}
+}
+
+// flush waits until the peer has acknowledged all that was written.
+func (c *linked) flush(t *testing.T) {
+	t.Helper()
+	for began := time.Now(); c.conn.Status().Unacked > 0; time.Sleep(time.Millisecond) {
+		require.Less(t, time.Since(began), time.Minute)
 	}
 }
 
@@ -171,7 +198,7 @@ func (r linkRow) String() string {
 
 // run fails the test for every live peer that was reported gone.
 func (r linkRow) run(t *testing.T, lasts time.Duration) {
-	l := newLink(t, rig.Options{Seed: 1, Paths: rig.Both(rig.Path{Loss: r.loss, Delay: r.rtt / 2, Jitter: r.rtt / 20})})
+	l := newLink(t, rig.Options{Seed: 1, Paths: rig.Both(rig.Path{Delay: r.rtt / 2})})
 	bares, conns := make([]*net.TCPConn, (r.conns+3)/4), make([]*linked, r.conns)
 	controlErrs := make([]error, len(bares))
 	var connecting, running sync.WaitGroup
@@ -195,6 +222,7 @@ func (r linkRow) run(t *testing.T, lasts time.Duration) {
 	if t.Failed() {
 		return
 	}
+	setPaths(t, l, rig.Path{Loss: r.loss, Delay: r.rtt / 2, Jitter: r.rtt / 20})
 	time.Sleep(lasts)
 	now := time.Now()
 	for i, bare := range bares {
@@ -202,15 +230,17 @@ func (r linkRow) run(t *testing.T, lasts time.Duration) {
 	}
 	wrong, ended, longest, controls := []error(nil), 0, time.Duration(0), 0
 	for _, c := range conns {
-		longest = max(longest, l.Heard(c.bare).LongestSilence(now))
+		until := now
 		select {
 		case end := <-c.ended:
+			until = end.at
 			ended++
 			if err := c.right(end, r.timeout); err != nil {
 				wrong = append(wrong, err)
 			}
 		default:
 		}
+		longest = max(longest, l.Heard(c.bare).LongestSilence(until))
 		c.conn.Close()
 		c.peer.Close()
 	}
@@ -273,9 +303,14 @@ func (r vanishRow) String() string {
 }
 
 func (r vanishRow) run(t *testing.T) {
-	l := newLink(t, rig.Options{Seed: 2, Paths: rig.Both(rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond})})
+	l := newLink(t, rig.Options{Seed: 2, Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
 	c := connectLinked(t, l, liveness.Config{PeerTimeout: r.timeout})
 	c.exchange(t)
+	setPaths(t, l, rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond})
+	c.stream(t, 2*time.Second)
+	if r.write < 0 {
+		c.flush(t)
+	}
 	l.Cut()
 	cut := time.Now()
 	within := r.timeout*105/100 + 2*time.Second
@@ -357,34 +392,33 @@ func testLinkBlackHole(t *testing.T) {
 	}
 }
 
-// testLinkFlapping has a path that is up for a while before half of D has passed.
+// testLinkFlapping has a path that is up again before half of D has passed.
 func testLinkFlapping(t *testing.T) {
 	const timeout = 6 * time.Second
-	for _, write := range []bool{false, true} {
-		t.Run(fmt.Sprintf("writing %v", write), func(t *testing.T) {
-			t.Parallel()
-			l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
-			c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
-			c.exchange(t)
+	flap := func(t *testing.T, down, up time.Duration, write bool) {
+		t.Parallel()
+		l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+		c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+		c.exchange(t)
+		if write {
+			c.heartbeat(t)
+		}
+		stop, err := l.Flap(down, up)
+		require.NoError(t, err)
+		defer stop()
+		for began := time.Now(); time.Since(began) < 12*time.Second; time.Sleep(100 * time.Millisecond) {
 			if write {
-				c.heartbeat(t)
+				c.conn.Write([]byte("x"))
 			}
-			stop, err := l.Flap(1800*time.Millisecond, 1200*time.Millisecond)
-			require.NoError(t, err)
-			defer stop()
-			for began := time.Now(); time.Since(began) < 12*time.Second; time.Sleep(100 * time.Millisecond) {
-				if write {
-					_, err := c.conn.Write([]byte("x"))
-					require.NoError(t, err)
-				}
-				select {
-				case end := <-c.ended:
-					require.NoError(t, c.right(end, timeout))
-				default:
-				}
+			select {
+			case end := <-c.ended:
+				require.NoError(t, c.right(end, timeout))
+			default:
 			}
-		})
+		}
 	}
+	t.Run("idle", func(t *testing.T) { flap(t, 1800*time.Millisecond, 1200*time.Millisecond, false) })
+	t.Run("writing", func(t *testing.T) { flap(t, 2700*time.Millisecond, 500*time.Millisecond, true) })
 }
 
 // testLinkOutageBeyondRetries has a kernel whose own patience is shorter than an outage
@@ -523,7 +557,7 @@ func fastOpen(t *testing.T) *linked {
 	// TFO_SERVER_COOKIE_NOT_REQD, TFO_SERVER_WO_SOCKOPT1 and TFO_CLIENT_NO_COOKIE: net/tcp.h.
 	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_fastopen", "1539"))
 	require.NoError(t, l.Sysctl(rig.Remote, "net.ipv4.tcp_fastopen", "5"))
-	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_synack_retries", "2"))
+	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_synack_retries", "1"))
 	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", "2"))
 	listener, err := l.Listen(rig.Local)
 	require.NoError(t, err)

@@ -31,13 +31,6 @@ func (s Side) validate() error {
 	return nil
 }
 
-func (s Side) String() string {
-	if s == Local {
-		return "local"
-	}
-	return "remote"
-}
-
 // A Path says what happens to the packets of one direction. The zero Path delivers all
 // packets at once.
 type Path struct {

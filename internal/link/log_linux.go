@@ -2,9 +2,7 @@ package link
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
 )
@@ -18,45 +16,39 @@ const (
 	ACK
 )
 
-// A header is what the log keeps of a packet.
-type header struct {
-	sourcePort, destinationPort uint16 // 0 if the packet is not TCP
-	flags                       uint8
-	seq, ack                    uint32
-	length                      int // of the payload
+// A Packet is a TCP segment that the link delivered.
+type Packet struct {
+	At       time.Time
+	Flags    uint8
+	Seq, Ack uint32
+	Len      int  // of the payload
+	Advances bool // it acknowledges more than any packet before it
 }
 
-// parse reads the headers of an IPv4 packet (RFC 791, RFC 9293).
-func parse(p []byte) (h header, ok bool) {
-	if len(p) < 20 || p[0]>>4 != 4 {
-		return h, false
-	}
-	begin := int(p[0]&15) * 4
-	if p[9] != 6 || begin < 20 || len(p) < begin+20 {
-		return h, true
-	}
-	tcp := p[begin:]
-	return header{
-		sourcePort:      binary.BigEndian.Uint16(tcp),
-		destinationPort: binary.BigEndian.Uint16(tcp[2:]),
-		seq:             binary.BigEndian.Uint32(tcp[4:]),
-		ack:             binary.BigEndian.Uint32(tcp[8:]),
-		flags:           tcp[13],
-		length:          len(tcp) - int(tcp[12]>>4)*4,
-	}, true
-}
-
-// A flowKey names one direction of one connection.
+// A flowKey names one direction of one connection. Its ports are 0 for what is not TCP.
 type flowKey struct {
 	to                    Side
 	localPort, remotePort uint16
 }
 
-func keyOf(from Side, h header) flowKey {
-	if from == Remote {
-		return flowKey{Local, h.destinationPort, h.sourcePort}
+// parse reads the headers of an IPv4 packet (RFC 791, RFC 9293).
+func parse(from Side, b []byte) (key flowKey, p Packet, ok bool) {
+	if len(b) < 20 || b[0]>>4 != 4 {
+		return key, p, false
 	}
-	return flowKey{Remote, h.sourcePort, h.destinationPort}
+	key.to = from.other()
+	begin := int(b[0]&15) * 4
+	if b[9] != 6 || begin < 20 || len(b) < begin+20 {
+		return key, p, true
+	}
+	tcp := b[begin:]
+	key.localPort, key.remotePort = binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])
+	if from == Remote {
+		key.localPort, key.remotePort = key.remotePort, key.localPort
+	}
+	p.Seq, p.Ack = binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:])
+	p.Flags, p.Len = tcp[13], len(tcp)-int(tcp[12]>>4)*4
+	return key, p, true
 }
 
 type log struct {
@@ -75,16 +67,17 @@ func (g *log) flow(key flowKey) *Flow {
 	return f
 }
 
-func (g *log) dropped(from Side, h header) {
+func (g *log) dropped(key flowKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.flow(keyOf(from, h)).drops++
+	g.flow(key).drops++
 }
 
-func (g *log) delivered(from Side, h header, at time.Time) {
+func (g *log) delivered(key flowKey, p Packet, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.flow(keyOf(from, h)).add(Packet{At: at, Flags: h.flags, Seq: h.seq, Ack: h.ack, Len: h.length})
+	p.At = at
+	g.flow(key).add(p)
 }
 
 // Heard returns the log of what the link delivered to conn, which is either end of a
@@ -98,25 +91,6 @@ func (l *Link) Heard(conn net.Conn) *Flow {
 	l.log.mu.Lock()
 	defer l.log.mu.Unlock()
 	return l.log.flow(key)
-}
-
-// A Packet is a TCP segment that the link delivered.
-type Packet struct {
-	At       time.Time
-	Flags    uint8
-	Seq, Ack uint32
-	Len      int  // of the payload
-	Advances bool // it acknowledges more than any packet before it
-}
-
-func (p Packet) String() string {
-	var flags strings.Builder
-	for i, r := range "FSRPA" {
-		if p.Flags&(1<<i) != 0 {
-			flags.WriteRune(r)
-		}
-	}
-	return fmt.Sprintf("%s %s seq %d ack %d len %d", p.At.Format("05.000"), flags.String(), p.Seq, p.Ack, p.Len)
 }
 
 // A Flow is the log of the packets that were delivered to one end of a connection. It
@@ -213,18 +187,11 @@ func (f *Flow) UnacknowledgedFor(at time.Time) time.Duration {
 	return at.Sub(last)
 }
 
-// Delivered counts the packets that the link delivered.
-func (f *Flow) Delivered() int {
+// Counts returns how many packets were delivered and how many were dropped.
+func (f *Flow) Counts() (delivered, dropped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.total
-}
-
-// Dropped counts the packets that the link did not deliver.
-func (f *Flow) Dropped() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.drops
+	return f.total, f.drops
 }
 
 // Packets returns the last packets, 2048 at most, the oldest first.

@@ -1,9 +1,9 @@
 package link
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,8 +17,7 @@ type pipe struct {
 	mu     sync.Mutex
 	path   Path
 	random *rand.Rand
-	queue  queue
-	count  uint64
+	queue  []queued // by the time of delivery
 	late   time.Duration
 	wake   chan struct{} // the first packet of the queue is a new one
 	done   chan struct{}
@@ -64,25 +63,29 @@ func (p *pipe) admitAll() {
 }
 
 func (p *pipe) admit(packet []byte, now time.Time) {
-	header, ok := parse(packet)
-	if !ok {
+	q := queued{due: now}
+	var ok bool
+	if q.key, q.header, ok = parse(p.from, packet); !ok {
 		return // IPv6 and its router solicitations
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lost := p.random.Float64() < p.path.Loss
 	if lost || p.path.Down || p.path.MaxSize > 0 && len(packet) > p.path.MaxSize {
-		p.log.dropped(p.from, header)
+		p.log.dropped(q.key)
 		return
 	}
-	due := now.Add(p.path.Delay)
+	q.packet = slices.Clone(packet)
+	q.due = now.Add(p.path.Delay)
 	if p.path.Jitter > 0 {
-		due = due.Add(time.Duration(p.random.Int64N(int64(p.path.Jitter))))
+		q.due = q.due.Add(time.Duration(p.random.Int64N(int64(p.path.Jitter))))
 	}
-	p.count++
-	q := &queued{due: due, number: p.count, header: header, packet: append([]byte(nil), packet...)}
-	heap.Push(&p.queue, q)
-	if p.queue[0] == q {
+	i := len(p.queue)
+	for i > 0 && p.queue[i-1].due.After(q.due) {
+		i--
+	}
+	p.queue = slices.Insert(p.queue, i, q)
+	if i == 0 {
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -95,16 +98,11 @@ func (p *pipe) deliverAll() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		wait := time.Hour
-		for {
-			q, until := p.next(time.Now())
-			if q == nil {
-				wait = until
-				break
-			}
+		q, wait := p.next(time.Now())
+		for ; wait == 0; q, wait = p.next(time.Now()) {
 			// The time is taken before the kernel has the packet. The receiver is then
 			// silent for no longer than the log says.
-			p.log.delivered(p.from, q.header, time.Now())
+			p.log.delivered(q.key, q.header, time.Now())
 			_, _ = p.out.Write(q.packet) // fails once the link is closed
 		}
 		timer.Reset(wait)
@@ -118,48 +116,29 @@ func (p *pipe) deliverAll() {
 }
 
 // next returns the first packet that is due, or how long there is none.
-func (p *pipe) next(now time.Time) (*queued, time.Duration) {
+func (p *pipe) next(now time.Time) (q queued, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.queue) > 0 {
-		wait := p.queue[0].due.Sub(now)
-		if wait > 0 {
-			return nil, wait
+		q = p.queue[0]
+		if wait = q.due.Sub(now); wait > 0 {
+			return q, wait
 		}
-		q := heap.Pop(&p.queue).(*queued)
-		if p.path.Down {
-			p.log.dropped(p.from, q.header)
-			continue
+		p.queue[0] = queued{} // for the garbage collector
+		p.queue = p.queue[1:]
+		if !p.path.Down {
+			p.late = max(p.late, -wait)
+			return q, 0
 		}
-		p.late = max(p.late, -wait)
-		return q, 0
+		p.log.dropped(q.key)
 	}
-	return nil, time.Hour
+	return q, time.Hour
 }
 
+// A queued packet is on its way.
 type queued struct {
 	due    time.Time
-	number uint64
-	header header
+	key    flowKey
+	header Packet
 	packet []byte
-}
-
-// queue is a heap by the time of delivery.
-type queue []*queued
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	if q[i].due.Equal(q[j].due) {
-		return q[i].number < q[j].number
-	}
-	return q[i].due.Before(q[j].due)
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(*queued)) }
-func (q *queue) Pop() any {
-	old := *q
-	last := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	return last
 }
