@@ -35,8 +35,8 @@ func TestLinkLong(t *testing.T) {
 		{loss: 0, rtt: 2400 * time.Millisecond, timeout: 4 * time.Second, conns: 10},
 		{loss: 0.1, rtt: 2500 * time.Millisecond, timeout: 30 * time.Second, conns: 20},
 		{loss: 0.02, rtt: 50 * time.Millisecond, timeout: 4 * time.Second, conns: 20},
-		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 60 * time.Second, conns: 100, idle: true},
-		{loss: 0.1, rtt: 50 * time.Millisecond, timeout: 60 * time.Second, conns: 100, idle: true},
+		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 60 * time.Second, conns: 100, idle: true, all: true},
+		{loss: 0.1, rtt: 50 * time.Millisecond, timeout: 60 * time.Second, conns: 100, idle: true, all: true},
 		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 6 * time.Second, conns: 25, idle: true},
 		{loss: 0.1, rtt: 50 * time.Millisecond, timeout: 6 * time.Second, conns: 25, idle: true},
 	} {
