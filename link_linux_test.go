@@ -186,8 +186,9 @@ type linkRow struct {
 	rtt     time.Duration
 	timeout time.Duration
 	conns   int
-	idle    bool // nothing is sent; otherwise 50 kB/s, from and to every second peer
-	all     bool // all connections must live, though each of their probes may be lost
+	idle    bool   // nothing is sent; otherwise 50 kB/s, from and to every second peer
+	retries string // tcp_retries2, if the kernel is to be impatient
+	all     bool   // all connections must live, though each of their probes may be lost
 }
 
 func (r linkRow) String() string {
@@ -223,6 +224,9 @@ func (r linkRow) run(t *testing.T, lasts time.Duration) {
 	connecting.Wait()
 	if t.Failed() {
 		return
+	}
+	if r.retries != "" {
+		require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", r.retries))
 	}
 	setPaths(t, l, rig.Path{Loss: r.loss, Delay: r.rtt / 2, Jitter: r.rtt / 20})
 	time.Sleep(lasts)
@@ -285,7 +289,7 @@ func (r linkRow) carry(running *sync.WaitGroup, conn, peer net.Conn, i int) {
 func testLinkLive(t *testing.T) {
 	for _, r := range []linkRow{
 		{loss: 0.05, rtt: 600 * time.Millisecond, timeout: 4 * time.Second, conns: 12},
-		{loss: 0.2, rtt: 200 * time.Millisecond, timeout: 4 * time.Second, conns: 12},
+		{loss: 0.4, rtt: 60 * time.Millisecond, timeout: 20 * time.Second, conns: 16, retries: "1"},
 		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 6 * time.Second, conns: 12, idle: true},
 		{loss: 0, rtt: 2400 * time.Millisecond, timeout: 4 * time.Second, conns: 4},
 	} {
