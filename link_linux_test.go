@@ -40,7 +40,7 @@ func TestLink(t *testing.T) {
 		"BlackHole":     testLinkBlackHole,
 		"Flapping":      testLinkFlapping,
 		"Outage":        testLinkOutageBeyondRetries,
-		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 3400*time.Millisecond, time.Second) },
+		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 1400*time.Millisecond, time.Second) },
 		"SlowReader":    func(t *testing.T) { testLinkSlowReader(t, 10*time.Second) },
 		"NoReader":      testLinkNoReader,
 		"KernelTimeout": testLinkKernelTimeout,
@@ -453,15 +453,23 @@ func testLinkOutageBeyondRetries(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// testLinkWindowUpdate loses the segment that tells the peer that it may send again.
-func testLinkWindowUpdate(t *testing.T, closed, idle time.Duration) {
+// testLinkWindowUpdate loses the segment that tells the peer that it may send again. The
+// window opens after a probe that came probed after the one before, so that the next is
+// due after twice that (tcp_send_probe0 in net/ipv4/tcp_output.c).
+func testLinkWindowUpdate(t *testing.T, probed, idle time.Duration) {
 	const total = 520_000
 	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 10 * time.Millisecond})})
 	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_rmem", "4096 65536 65536"))
 	c := connectLinked(t, l, liveness.Config{ReadIdleTimeout: idle})
 	go c.peer.Write(make([]byte, total))
-	time.Sleep(closed)
-	require.NoError(t, c.conn.Err())
+	for last := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		heard := l.Heard(c.bare).LastHeard(time.Now())
+		if heard.Sub(last) >= probed {
+			break
+		}
+		last = heard
+	}
+	require.NoError(t, c.conn.Err(), "the clock ran while the window was closed")
 	l.Cut()
 	received, err := 0, error(nil)
 	opened := time.Now()
@@ -474,8 +482,7 @@ func testLinkWindowUpdate(t *testing.T, closed, idle time.Duration) {
 	time.Sleep(time.Until(opened.Add(300 * time.Millisecond)))
 	l.Restore()
 	require.Less(t, received, total)
-	// A kernel probes after as long as the window was closed, or twice that.
-	c.conn.SetReadDeadline(opened.Add(2*closed + 10*time.Second))
+	c.conn.SetReadDeadline(opened.Add(4*probed + 10*time.Second))
 	n, err := io.ReadFull(c.conn, make([]byte, total-received))
 	t.Logf("%d bytes before the outage, %d after %.1f s", received, n, time.Since(opened).Seconds())
 	assert.NoError(t, err)

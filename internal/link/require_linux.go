@@ -3,9 +3,10 @@ package link
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
-	"strings"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -32,11 +33,11 @@ func Require(t *testing.T) bool {
 		t.Skip(err)
 	}
 	cmd := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$", "-test.v")
-	for _, argument := range os.Args[1:] {
-		if strings.HasPrefix(argument, "-test.timeout") || strings.HasPrefix(argument, "-test.parallel") || argument == "-test.short=true" {
-			cmd.Args = append(cmd.Args, argument)
+	flag.Visit(func(f *flag.Flag) {
+		if slices.Contains([]string{"test.timeout", "test.parallel", "test.short"}, f.Name) {
+			cmd.Args = append(cmd.Args, "-"+f.Name+"="+f.Value.String())
 		}
-	}
+	})
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
