@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -58,12 +57,6 @@ func newLink(t *testing.T, o rig.Options) *rig.Link {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
 	return l
-}
-
-// setPaths changes both directions.
-func setPaths(t *testing.T, l *rig.Link, p rig.Path) {
-	t.Helper()
-	require.NoError(t, errors.Join(l.Set(rig.Local, p), l.Set(rig.Remote, p)))
 }
 
 // A linked connection has its ends on both sides of a link.
@@ -180,118 +173,6 @@ func (c *linked) right(end linkEnd, timeout time.Duration) error {
 	return fmt.Errorf("%.1f s of silence, %.1f s without acknowledgement: %w", silence.Seconds(), unacknowledged.Seconds(), end.err)
 }
 
-// A linkRow is a row of the table of live peers on lossy links.
-type linkRow struct {
-	loss    float64 // each way
-	rtt     time.Duration
-	timeout time.Duration
-	conns   int
-	idle    bool   // nothing is sent; otherwise 50 kB/s, from and to every second peer
-	retries string // tcp_retries2, if the kernel is to be impatient
-	all     bool   // all connections must live, though each of their probes may be lost
-}
-
-func (r linkRow) String() string {
-	kind := "stream"
-	if r.idle {
-		kind = "idle"
-	}
-	return fmt.Sprintf("%s %g %%, RTT %v, D %v", kind, 100*r.loss, r.rtt, r.timeout)
-}
-
-// run fails the test for every live peer that was reported gone.
-func (r linkRow) run(t *testing.T, lasts time.Duration) {
-	l := newLink(t, rig.Options{Seed: 1, Paths: rig.Both(rig.Path{Delay: r.rtt / 2})})
-	bares, conns := make([]*net.TCPConn, (r.conns+3)/4), make([]*linked, r.conns)
-	var connecting sync.WaitGroup
-	for i := range r.conns + len(bares) {
-		connecting.Go(func() {
-			bare, peer, err := l.Connect()
-			if !assert.NoError(t, err) {
-				return
-			}
-			t.Cleanup(func() { bare.Close(); peer.Close() })
-			if i < r.conns {
-				conns[i] = wrapLinked(t, l, liveness.Config{PeerTimeout: r.timeout}, bare, peer)
-				r.carry(conns[i].conn, peer, i)
-				return
-			}
-			bares[i-r.conns] = bare
-			r.carry(bare, peer, i)
-		})
-	}
-	connecting.Wait()
-	if t.Failed() {
-		return
-	}
-	if r.retries != "" {
-		require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_retries2", r.retries))
-	}
-	setPaths(t, l, rig.Path{Loss: r.loss, Delay: r.rtt / 2, Jitter: r.rtt / 20})
-	time.Sleep(lasts)
-	now, controls := time.Now(), 0
-	for _, bare := range bares {
-		if liveness.Check(bare) != nil {
-			controls++
-		}
-		bare.Close()
-	}
-	wrong, ended, longest := []error(nil), 0, time.Duration(0)
-	for _, c := range conns {
-		until := now
-		select {
-		case end := <-c.ended:
-			until = end.at
-			ended++
-			if err := c.right(end, r.timeout); err != nil {
-				wrong = append(wrong, err)
-			}
-		default:
-		}
-		longest = max(longest, l.Heard(c.bare).LongestSilence(until))
-		c.conn.Close()
-		c.peer.Close()
-	}
-	t.Logf("| %g %% | %v | %v | %v | %d of %d, %d wrong | longest silence %.1f s | control %d of %d | relay at most %v late |", 100*r.loss,
-		r.rtt, r.timeout, lasts, ended, r.conns, len(wrong), longest.Seconds(), controls, len(bares), l.Late().Round(time.Millisecond))
-	assert.NoError(t, errors.Join(wrong...), "live peers were reported gone")
-	if r.all {
-		assert.Zero(t, ended, "live peers were reported gone")
-	}
-}
-
-// carry sends 50 kB/s until the connection is closed.
-func (r linkRow) carry(conn, peer net.Conn, i int) {
-	go io.Copy(io.Discard, conn)
-	go io.Copy(io.Discard, peer)
-	if r.idle {
-		return
-	}
-	if i%2 == 1 {
-		conn = peer
-	}
-	go func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for range tick.C {
-			if _, err := conn.Write(make([]byte, 5000)); err != nil {
-				return
-			}
-		}
-	}()
-}
-
-func testLinkLive(t *testing.T) {
-	for _, r := range []linkRow{
-		{loss: 0.05, rtt: 600 * time.Millisecond, timeout: 4 * time.Second, conns: 12},
-		{loss: 0.4, rtt: 60 * time.Millisecond, timeout: 20 * time.Second, conns: 16, retries: "1"},
-		{loss: 0.2, rtt: 50 * time.Millisecond, timeout: 6 * time.Second, conns: 12, idle: true},
-		{loss: 0, rtt: 2400 * time.Millisecond, timeout: 4 * time.Second, conns: 4},
-	} {
-		t.Run(r.String(), func(t *testing.T) { t.Parallel(); r.run(t, 9*time.Second) })
-	}
-}
-
 // A vanishRow is a peer that vanishes.
 type vanishRow struct {
 	loss    float64
@@ -310,7 +191,7 @@ func (r vanishRow) run(t *testing.T) {
 	l := newLink(t, rig.Options{Seed: 2, Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
 	c := connectLinked(t, l, liveness.Config{PeerTimeout: r.timeout})
 	c.exchange(t)
-	setPaths(t, l, rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond})
+	require.NoError(t, l.Set(rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond}))
 	c.stream(t, 2*time.Second)
 	if r.write < 0 {
 		c.flush(t)

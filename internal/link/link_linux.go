@@ -151,30 +151,33 @@ func (l *Link) Close() error {
 	return errors.Join(errs...)
 }
 
-// Set changes the path of the packets that from sends. Packets that are on the way keep
-// their delay.
-func (l *Link) Set(from Side, p Path) error {
-	if err := errors.Join(from.validate(), p.validate()); err != nil {
+// Set changes the path of the packets that the sides send; without a side, of both.
+// Packets that are on the way keep their delay.
+func (l *Link) Set(p Path, from ...Side) error {
+	if err := p.validate(); err != nil {
 		return err
 	}
-	l.pipes[from].change(func(old *Path) { *old = p })
-	return nil
+	return l.change(from, func(old *Path) { *old = p })
 }
 
-// Cut drops all packets that the sides send, those on the way included. Without an
-// argument that is both directions.
-func (l *Link) Cut(from ...Side) { l.setDown(true, from) }
+// Cut drops all packets that the sides send, those on the way included. Without a side
+// that is both directions.
+func (l *Link) Cut(from ...Side) { _ = l.change(from, func(p *Path) { p.Down = true }) }
 
 // Restore undoes Cut.
-func (l *Link) Restore(from ...Side) { l.setDown(false, from) }
+func (l *Link) Restore(from ...Side) { _ = l.change(from, func(p *Path) { p.Down = false }) }
 
-func (l *Link) setDown(down bool, from []Side) {
+func (l *Link) change(from []Side, f func(*Path)) error {
 	if len(from) == 0 {
 		from = []Side{Local, Remote}
 	}
 	for _, side := range from {
-		l.pipes[side].change(func(p *Path) { p.Down = down })
+		if err := side.validate(); err != nil {
+			return err
+		}
+		l.pipes[side].change(f)
 	}
+	return nil
 }
 
 // Flap cuts both directions for down, restores them for up, and so on, until stop is

@@ -82,34 +82,27 @@ func configureTUN(fd int, address net.IP, mtu int) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(socket)
-	address4 := func(ip net.IP) func(*unix.Ifreq) {
-		return func(r *unix.Ifreq) { _ = r.SetInet4Addr(ip.To4()) }
-	}
-	for _, step := range []struct {
-		name    string
-		fd      int
-		request uint
-		set     func(*unix.Ifreq)
-	}{
-		{"TUNSETIFF", fd, unix.TUNSETIFF, func(r *unix.Ifreq) { r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI) }},
-		{"SIOCSIFMTU", socket, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(uint32(mtu)) }},
-		// A busy machine may keep the relay from reading for a while. What does not fit
-		// into the queue is lost beyond the loss that a test asks for. The root of a user
-		// namespace may not set this (dev_ioctl in net/core), and has the kernel's 500.
-		{"SIOCSIFTXQLEN", socket, unix.SIOCSIFTXQLEN, func(r *unix.Ifreq) { r.SetUint32(20_000) }},
-		{"SIOCSIFADDR", socket, unix.SIOCSIFADDR, address4(address)},
-		{"SIOCSIFNETMASK", socket, unix.SIOCSIFNETMASK, address4(net.IPv4(255, 255, 255, 0))},
-		{"SIOCSIFFLAGS", socket, unix.SIOCSIFFLAGS, func(r *unix.Ifreq) { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING) }},
-	} {
-		request, err := unix.NewIfreq("tun0")
-		if err != nil {
-			return err
+	set := func(name string, fd int, number uint, value func(*unix.Ifreq)) {
+		request, e := unix.NewIfreq("tun0")
+		if err == nil && e == nil {
+			value(request)
+			e = unix.IoctlIfreq(fd, number, request)
 		}
-		step.set(request)
-		err = unix.IoctlIfreq(step.fd, step.request, request)
-		if err != nil && !(step.request == unix.SIOCSIFTXQLEN && err == unix.EPERM) {
-			return os.NewSyscallError(step.name, err)
+		// The root of a user namespace may not set the queue (dev_ioctl in net/core).
+		if err == nil && !(number == unix.SIOCSIFTXQLEN && e == unix.EPERM) {
+			err = os.NewSyscallError(name, e)
 		}
 	}
-	return nil
+	flags := func(flags uint16) func(*unix.Ifreq) { return func(r *unix.Ifreq) { r.SetUint16(flags) } }
+	number := func(n int) func(*unix.Ifreq) { return func(r *unix.Ifreq) { r.SetUint32(uint32(n)) } }
+	ip := func(ip net.IP) func(*unix.Ifreq) { return func(r *unix.Ifreq) { _ = r.SetInet4Addr(ip.To4()) } }
+	set("TUNSETIFF", fd, unix.TUNSETIFF, flags(unix.IFF_TUN|unix.IFF_NO_PI))
+	set("SIOCSIFMTU", socket, unix.SIOCSIFMTU, number(mtu))
+	// A busy machine may keep the relay from reading for a while. What does not fit into
+	// the queue is lost beyond the loss that a test asks for.
+	set("SIOCSIFTXQLEN", socket, unix.SIOCSIFTXQLEN, number(20_000))
+	set("SIOCSIFADDR", socket, unix.SIOCSIFADDR, ip(address))
+	set("SIOCSIFNETMASK", socket, unix.SIOCSIFNETMASK, ip(net.IPv4(255, 255, 255, 0)))
+	set("SIOCSIFFLAGS", socket, unix.SIOCSIFFLAGS, flags(unix.IFF_UP|unix.IFF_RUNNING))
+	return err
 }
