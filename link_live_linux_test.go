@@ -145,6 +145,8 @@ func TestLinkLong(t *testing.T) {
 	if !rig.Require(t) {
 		return
 	}
+	// Alone: the peer's buffer only grows if the relay is fast.
+	t.Run("slow reader", func(t *testing.T) { testLinkSlowReader(t, min(lasts, time.Minute)) })
 	for _, r := range []linkRow{
 		{loss: 0.05, rtt: 1200 * time.Millisecond, timeout: 10 * time.Second, conns: 40},
 		{loss: 0.02, rtt: 1500 * time.Millisecond, timeout: 11 * time.Second, conns: 20},
@@ -173,5 +175,4 @@ func TestLinkLong(t *testing.T) {
 		t.Parallel()
 		testLinkWindowUpdate(t, 12*time.Second, 4*time.Second)
 	})
-	t.Run("slow reader", func(t *testing.T) { t.Parallel(); testLinkSlowReader(t, lasts) })
 }
