@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The tests on Debian's kernels 5.10, 6.1, 6.12 and the newest, under user-mode Linux, two at a time. With "full": all tests, and the
+# stock kernels of the same suites under KVM or qemu, too. LIVENESS_KERNELS selects suites, LIVENESS_KERNEL_RUN the root's tests.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need_root
+suites=(${LIVENESS_KERNELS:-bullseye bookworm trixie sid}) kernels=()
+tests=${LIVENESS_KERNEL_RUN:-'^(Test(Endings|NoEndings|Check|HalfClose|Notices|StallTimeout)|Example)'}
+export BOOT_LIMIT=110
+for suite in "${suites[@]}"; do kernels+=("user-mode-linux/$suite"); done
+if [ "${1:-}" = full ]; then
+	tests=${LIVENESS_KERNEL_RUN:-.} BOOT_LIMIT=1500
+	for suite in "${suites[@]}"; do kernels+=("linux-image-cloud-amd64/$suite"); done
+else
+	skip "MPTCP, two processors, 32-bit programs and most of the root's tests on Debian's kernels (ci/kernels.sh full runs them under qemu)"
+fi
+
+export CGO_ENABLED=0
+mkdir "$tmp/suite" "$tmp/log"
+cp -r testdata "$tmp/suite/"
+go test -c -o "$tmp/suite/" . ./internal/... ./livenesstest >/dev/null && (cd internal/conformance && go test -c -o "$tmp/suite/" .) &&
+	go build -o "$tmp/suite/" ./examples/vanish && GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . || fail "cannot build the tests"
+commands=("run vanish sh -c './vanish && echo --- PASS: vanish'")
+for t in "$tmp"/suite/*.test; do
+	name=$(basename "$t" .test)
+	commands+=("run $name ./$name.test -test.v -test.short -test.timeout=$((BOOT_LIMIT - 20))s $([ "$name" != liveness ] || echo "-test.run='$tests'")")
+done
+for i in "${!kernels[@]}"; do
+	extra=() k=${kernels[i]}
+	case $k in linux-image*) extra=("run liveness-386 ./liveness.386 -test.v -test.short -test.timeout=10m -test.run='$tests'") ;; esac
+	[ "$i" -lt 2 ] || wait -n # two at a time
+	ci/boot.sh "$k" "$tmp/suite" "${commands[@]}" "${extra[@]}" >"$tmp/log/$i" 2>&1 &
+done
+wait
+for i in "${!kernels[@]}"; do
+	guest_results "${kernels[i]}" "$tmp/log/$i"
+done
+echo "$passed tests passed"
+exit $bad
