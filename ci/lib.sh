@@ -130,6 +130,7 @@ guest_results() {
 	mkdir "$tmp/guest"
 	grep -aE '^KERNEL' "$2" | sed "s|^|$1: |"
 	awk -v dir="$tmp/guest/" '
+		{ sub(/\r$/, "") }
 		/^=BEGIN / { name = $2; next }
 		/^=END / { print name, $2 > (dir "=list"); name = ""; next }
 		name != "" { print > (dir name) }
