@@ -21,12 +21,13 @@ config() {
 config 'tcp_timestamps=0' 'sysctl -qw net.ipv4.tcp_timestamps=0'
 config 'tcp_sack=0' 'sysctl -qw net.ipv4.tcp_sack=0'
 config 'tcp_retries2=5' 'sysctl -qw net.ipv4.tcp_retries2=5'
-config 'tiny buffers' 'sysctl -qw net.ipv4.tcp_rmem="4096 4096 8192" net.ipv4.tcp_wmem="4096 4096 8192"'
+skip 'tiny buffers: TestEndings: it writes 33 kB that nothing reads, which do not fit there'
+tests='^Test(Check|ResetIsNoTimeout|Ping)$' config 'tiny buffers' 'sysctl -qw net.ipv4.tcp_rmem="4096 4096 8192" net.ipv4.tcp_wmem="4096 4096 8192"'
 config 'no IPv6 address' 'sysctl -qw net.ipv6.conf.all.disable_ipv6=1'
 config 'mptcp.enabled=0' 'sysctl -qw net.mptcp.enabled=0'
 config 'one processor' 'true' "taskset 1 $tmp/suite/liveness.test"
 config '32-bit' 'true' "$tmp/suite/liveness.386"
-config 'RLIMIT_NOFILE=64' 'ulimit -n 64'
+config 'RLIMIT_NOFILE=64' 'ulimit -n 64' "$tmp/suite/liveness.test -test.parallel=4"
 config 'seccomp of containers' 'true' "$tmp/seccomp $tmp/suite/liveness.test"
 # IPv6 is not built in at all: the family itself is unsupported.
 BOOT_LIMIT=90 BOOT_APPEND=ipv6.disable=1 ci/boot.sh user-mode-linux/trixie "$tmp/suite" \

@@ -21,6 +21,7 @@ echo "KERNEL $(uname -r), $(grep -c ^processor /proc/cpuinfo) processors, up $(c
 # have had too little of the processor. What fails again is a failure, what does not is flaky.
 run() {
 	name=$1; shift
+	start=$(cut -d. -f1 /proc/uptime)
 	"$@" >/tmp/log 2>&1; rc=$?
 	failed=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' /tmp/log)
 	left=$failed
@@ -32,7 +33,7 @@ run() {
 	[ -z "$failed" ] || [ -n "$left" ] || rc=0
 	echo "=BEGIN $name"
 	cat /tmp/log
-	echo "=END $rc"
+	echo "=END $rc $(($(cut -d. -f1 /proc/uptime) - start))"
 }
 cd /suite
 . /job/commands

@@ -94,7 +94,7 @@ summary() {
 	local name=$1 log=$2 rc=$3 p s f
 	p=$(grep -c -e '--- PASS' "$log") s=$(grep -c -e '--- SKIP' "$log") f=$(grep -c -e '--- FAIL' "$log")
 	passed=$((passed + p))
-	said SKIP "$log" | grep -v -e '--- SKIP' | sed -E 's/^[^:]+: +([^ :]+:[0-9]+: )?//' | sort | uniq -c | sort -rn | head -n 12 |
+	said SKIP "$log" | grep -v -e '--- SKIP' | sed -E 's/^[^:]+: +([^ :]+:[0-9]+: )?//; s/[0-9]{4,}/N/g' | sort | uniq -c | sort -rn | head -n 12 |
 		while read -r n why; do skip "$name: $n tests: $why"; done
 	if [ "$rc" = 0 ] && [ "$f" = 0 ] && [ $((p + s)) != 0 ]; then
 		echo "ok   $name: $p passed, $s skipped"
@@ -125,17 +125,17 @@ foreign() {
 
 # guest_results KERNEL LOG prints a summary for each program that boot.sh ran.
 guest_results() {
-	local name rc
+	local name rc seconds
 	rm -rf "$tmp/guest"
 	mkdir "$tmp/guest"
 	grep -aE '^KERNEL' "$2" | sed "s|^|$1: |"
 	awk -v dir="$tmp/guest/" '
 		{ sub(/\r$/, "") }
 		/^=BEGIN / { name = $2; next }
-		/^=END / { print name, $2 > (dir "=list"); name = ""; next }
+		/^=END / { print name, $2, $3 > (dir "=list"); name = ""; next }
 		name != "" { print > (dir name) }
 	' "$2"
-	while read -r name rc; do summary "$1 $name" "$tmp/guest/$name" "$rc"; done <"$tmp/guest/=list"
+	while read -r name rc seconds; do summary "$1 $name ($seconds s)" "$tmp/guest/$name" "$rc"; done <"$tmp/guest/=list"
 	grep -aq '^DONE' "$2" && return
 	sed -n '/^=END/h;//!H;${x;p}' "$2" | tail -n 25
 	echo "FAIL $1: did not end"
