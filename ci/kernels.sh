@@ -5,10 +5,12 @@
 need_root
 suites=(${LIVENESS_KERNELS:-bullseye bookworm trixie sid}) kernels=()
 tests=${LIVENESS_KERNEL_RUN:-'^(Test(Endings|Check)$|Example)'}
+declare -A only=([conformance]=Conn/tcp4 [liveness]=$tests)
 export BOOT_LIMIT=150
 for suite in "${suites[@]}"; do kernels+=("user-mode-linux/$suite"); done
 if [ "${1:-}" = full ]; then
 	tests=${LIVENESS_KERNEL_RUN:-.} BOOT_LIMIT=1500
+	only=([liveness]=$tests)
 	for suite in "${suites[@]}"; do kernels+=("linux-image-cloud-amd64/$suite"); done
 else
 	skip "MPTCP, two processors, 32-bit programs and most of the root's tests on Debian's kernels (ci/kernels.sh full runs them under qemu)"
@@ -21,7 +23,7 @@ go test -c -o "$tmp/suite/" . ./internal/... ./livenesstest >/dev/null && (cd in
 	go build -o "$tmp/suite/" ./examples/vanish && GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . || fail "cannot build the tests"
 commands=("run vanish sh -c './vanish && echo --- PASS: vanish'")
 for name in $(cd "$tmp/suite" && ls -S -r ./*.test | sed 's|^\./||; s|\.test$||'); do # the smallest first
-	commands+=("run $name ./$name.test -test.v -test.short -test.timeout=$((BOOT_LIMIT - 20))s $([ "$name" != liveness ] || echo "-test.run='$tests'")")
+	commands+=("run $name ./$name.test -test.v -test.short -test.timeout=$((BOOT_LIMIT - 20))s -test.run='${only[$name]:-.}'")
 done
 for i in "${!kernels[@]}"; do
 	extra=() k=${kernels[i]}

@@ -43,6 +43,7 @@ need_root() {
 apt_install() {
 	local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=2 -o DPkg::Lock::Timeout=60)
 	"${get[@]}" install -y --no-install-recommends "$@" >"$tmp/apt" 2>&1 && return
+	dpkg --configure -a >"$tmp/apt" 2>&1 # an installation that was killed, such as by a step's time limit, wants this
 	twice "${get[@]}" update && twice "${get[@]}" install -y --no-install-recommends "$@" >"$tmp/apt" 2>&1 && return
 	tail -n 20 "$tmp/apt"
 	fail "cannot install $*"
