@@ -113,7 +113,7 @@ func (c *Conn) start(cfg *Config, first *sample) {
 	if c.sock.raw != nil {
 		c.observeSample(first)
 		if c.allowHalfClose && !first.taken {
-			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see socket.sentFIN
+			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
 		if c.watched {
 			c.handle.FollowClose()

@@ -136,7 +136,7 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
 		fin = s.history.FINSeen.Load() || pending && ioErr == io.EOF || !pending && s.history.WriteShut.Load()
 	}
-	if fin && s.sentFIN(fd) && (!pending || allAcked(fd)) {
+	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
 	}
 	why := errno.In(ioErr)
@@ -175,14 +175,18 @@ func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 		if tcpinfo.Get(fd, &out.info) != nil {
 			return false
 		}
-		out.unread = s.unreadTCP(fd, out.info.State)
+		out.unread = s.history.Unread(fd, out.info.State)
 		if out.info.FINSent {
 			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
 		}
-		out.unacked = s.unackedAt(fd, &out.info)
+		out.unacked = s.history.Unacked(fd, &out.info)
 		return true
 	}
-	out.unread = s.unreadAt(fd)
+	if s.family == familyMPTCP {
+		out.unread = s.history.UnreadMPTCP(fd)
+	} else {
+		out.unread = sock.Unread(fd)
+	}
 	if s.family == familyMPTCP && s.counted {
 		return s.sampleSubflows(fd, out)
 	}
@@ -226,67 +230,4 @@ func (s *socket) sampleSubflows(fd uintptr, out *sample) bool {
 		out.info.State = tcpinfo.CloseWait
 	}
 	return true
-}
-
-// unreadTCP counts what was received and not read, without the FIN.
-func (s *socket) unreadTCP(fd uintptr, state tcpinfo.State) int {
-	n, known := tcpinfo.Unread(fd)
-	if !known {
-		return sock.Unread(fd)
-	}
-	if n > 0 && (state == tcpinfo.CloseWait || state == tcpinfo.Finishing || state == tcpinfo.Closed && s.history.FINSeen.Load()) {
-		n--
-	}
-	return n
-}
-
-func (s *socket) unreadAt(fd uintptr) int {
-	n := sock.Unread(fd)
-	if s.family == familyMPTCP && n > 0 {
-		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
-		// net/mptcp/protocol.c).
-		events, _ := sock.Poll(fd)
-		if s.history.FINSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
-			n--
-		}
-	}
-	return n
-}
-
-// unackedAt computes what SIOCOUTQ would tell, to save the call. The kernel is asked
-// only if it is not known whether a SYN counts.
-func (s *socket) unackedAt(fd uintptr, i *tcpinfo.Info) int {
-	switch syn := int64(s.history.SYNCounts.Load()) - 1; {
-	case i.InFlight == 0 && i.State == tcpinfo.Open:
-		s.learnSYN(i.Acked - i.Sent)
-		return int(i.Unsent)
-	case i.InFlight == 0 && i.State == tcpinfo.CloseWait: // and not at the end, when none is in flight any more
-		return int(i.Unsent)
-	case syn >= 0 && i.Sent >= 0:
-		return int(max(0, i.Sent-i.Acked+syn) + i.Unsent)
-	}
-	// Nothing is learned from that: meanwhile more may have been sent or acknowledged.
-	n, _ := sock.SendQueue(fd)
-	return n
-}
-
-// learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as it
-// does for the side that connected: synCounts is then 2, else 1, and 0 while that is
-// not known. extra is by how much they exceed the data.
-func (s *socket) learnSYN(extra int64) {
-	if !s.history.WriteShut.Load() && (extra == 0 || extra == 1) { // a FIN would count, too
-		s.history.SYNCounts.CompareAndSwap(0, int32(extra)+1)
-	}
-}
-
-// sentFIN reports whether a closed connection had sent the local FIN, whoever shut it
-// down. The kernel counts it as a byte, like a SYN.
-func (s *socket) sentFIN(fd uintptr) bool {
-	var i tcpinfo.Info
-	n, ok := sock.SendQueue(fd)
-	syn := int64(s.history.SYNCounts.Load()) - 1
-	if !ok || tcpinfo.Get(fd, &i) != nil || i.Sent < 0 || syn < 0 {
-		return s.history.WriteShut.Load()
-	}
-	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
 }

@@ -8,7 +8,7 @@ type History struct {
 	FINSeen   atomic.Bool // a check has seen the peer's FIN
 	ReadShut  atomic.Bool // the application has called CloseRead
 	WriteShut atomic.Bool // the application has called CloseWrite
-	SYNCounts atomic.Int32
+	synCounts atomic.Int32
 }
 
 // A Direction is a side of a connection that can be shut down.
