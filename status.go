@@ -117,7 +117,8 @@ func (s *sample) status() Status {
 	}
 	if i.Full {
 		st.Silence = i.Silence()
-		st.Received, st.Acked = max(0, received(i)), max(0, i.Acked)
+		// Acked of the kernel counts a SYN and a FIN, too.
+		st.Received, st.Acked = max(0, received(i)), max(0, i.Sent+i.Unsent-int64(s.unacked))
 	}
 	switch {
 	case verdict.Suspect(i):

@@ -13,29 +13,37 @@ import (
 const MaxDepth = 32
 
 // Next returns the connection that conn wraps, nil if it is not known: what its method
-// NetConn returns, or in a struct without one its only exported embedded net.Conn.
+// NetConn returns, or in a struct without one of its own its only exported embedded
+// net.Conn.
 func Next(conn net.Conn) net.Conn {
 	switch conn.(type) {
 	case nil, *net.TCPConn, *net.UnixConn:
 		return nil
 	}
-	if u, ok := conn.(interface{ NetConn() net.Conn }); ok && !IsNil(conn) {
+	under, promotes := embedded(conn)
+	if u, ok := conn.(netConner); ok && !promotes && !IsNil(conn) {
 		return u.NetConn()
 	}
-	return embedded(conn)
+	return under
 }
 
-var connType = reflect.TypeFor[net.Conn]()
+type netConner interface{ NetConn() net.Conn }
+
+var (
+	connType      = reflect.TypeFor[net.Conn]()
+	netConnerType = reflect.TypeFor[netConner]()
+)
 
 // embedded returns the net.Conn that is embedded in the struct of conn, in an exported
-// field and the only one of its kind; nil if there is none.
-func embedded(conn net.Conn) (found net.Conn) {
+// field and the only one of its kind; nil if there is none. promotes reports whether its
+// type gives the struct a method NetConn, which then leads past it.
+func embedded(conn net.Conn) (found net.Conn, promotes bool) {
 	v := reflect.ValueOf(conn)
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
 	if v.Kind() != reflect.Struct {
-		return nil
+		return nil, false
 	}
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
@@ -43,15 +51,15 @@ func embedded(conn net.Conn) (found net.Conn) {
 			continue
 		}
 		if !field.IsExported() || found != nil {
-			return nil
+			return nil, false
 		}
 		under, _ := v.Field(i).Interface().(net.Conn)
 		if IsNil(under) {
-			return nil
+			return nil, false
 		}
-		found = under
+		found, promotes = under, field.Type.Implements(netConnerType)
 	}
-	return found
+	return found, promotes
 }
 
 // RawConn finds the socket at or beneath conn, and the connection that it belongs to, at
