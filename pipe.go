@@ -61,6 +61,9 @@ func isTimeout(err error) bool {
 // they cannot tell. A host can vanish behind any connection that only hides its
 // socket, but not behind a net.Pipe.
 func (c *Conn) openWithoutSocket(cfg *Config) error {
+	if c.watched {
+		return errNoSocket // the results of the application's Reads and Writes do not come by
+	}
 	c.checker = new(pipe)
 	if cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable {
 		return nil // and no method of the connection is called, which may block

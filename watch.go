@@ -22,7 +22,7 @@ import (
 // them, never let a stream that was cut off read as complete, and see a Write at once. So
 // with PeerTimeout D a peer that leaves data unacknowledged is reported within 1.5 D + 1 s.
 //
-// Watch fails as Wrap does. It does not block, and may be called while others use conn.
+// Watch fails as Wrap does, and where no socket is found. It does not block, and may be called while others use conn.
 func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
 	if beneath.IsNil(conn) {
 		return nil, errNilConn

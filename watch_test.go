@@ -145,6 +145,10 @@ func TestWatchAndWrapRefuseWhatIsWatched(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
+	near, _ := net.Pipe()
+	if c, err := liveness.Watch(near, nil); c != nil || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Watch of a net.Pipe: %v, %v", c, err)
+	}
 	closed, _ := livenesstest.Pair(t, "tcp4")
 	closed.Close()
 	if _, err := liveness.Watch(closed, nil); !errors.Is(err, net.ErrClosed) {
