@@ -25,7 +25,8 @@ type handle struct {
 	group    *Group               // may be nil
 	mayBlock bool                 // as in socket; then nothing of the Conn runs on a goroutine of the hub
 	checking atomic.Bool          // a check that may block is under way, and makes another needless
-	ready    atomic.Bool          // the Conn is open; events from before say nothing that its first check does not see
+	ready    atomic.Bool          // the Conn is open, and may be checked for an event
+	early    atomic.Bool          // an event came before that
 	slot     registry.Slot
 }
 
@@ -34,8 +35,13 @@ var _ watch.Client = (*handle)(nil)
 // Notice makes the check that an event asks for.
 func (h *handle) Notice(e event) {
 	c := h.conn.Value()
-	if c == nil || c.end.Load() != nil || !h.ready.Load() {
+	if c == nil || c.end.Load() != nil {
 		return
+	}
+	if !h.ready.Load() {
+		if h.early.Store(true); !h.ready.Load() {
+			return // Conn.start makes the check
+		}
 	}
 	if !h.mayBlock {
 		c.check(trigger{event: e})

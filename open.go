@@ -112,6 +112,9 @@ func (c *Conn) start(cfg *Config, first *sample) {
 	}
 	if c.sock.raw != nil {
 		c.observeSample(first)
+		if c.handle.early.Load() {
+			c.check(trigger{}) // first may be older than the event
+		}
 		if c.allowHalfClose && !first.taken {
 			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
