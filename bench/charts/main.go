@@ -143,7 +143,7 @@ func fill(page string, groups map[string]*group, compared [][]string) string {
 		rows := compared
 		if m[2] == "bench" {
 			if groups[m[3]] == nil {
-				check(fmt.Errorf("Benchmark%s was not measured", m[3]))
+				check(fmt.Errorf("no measurement of Benchmark%s", m[3]))
 			}
 			rows = groups[m[3]].table(m[4], m[5])
 		}
