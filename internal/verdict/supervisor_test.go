@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"cmp"
-	"fmt"
 	"testing"
 	"time"
 
@@ -45,7 +44,10 @@ func newRTO(d time.Duration) time.Duration {
 	return cmp.Or(limit, keepalive.MaxRTO)
 }
 
-const oldRTO = keepalive.MaxRTO
+const (
+	oldRTO = keepalive.MaxRTO
+	ms     = time.Millisecond
+)
 
 func (r *rig) write(n int) {
 	r.fakeKernel.write(n)
@@ -108,7 +110,7 @@ func (r *rig) play(d time.Duration) {
 // verify fails if what ended the connection is not true of a peer that is there.
 func (r *rig) verify(t *testing.T) {
 	t.Helper()
-	const coarse = 20 * time.Millisecond
+	const coarse = 20 * ms
 	silence, unacked := r.at-r.arrived, r.at-r.progressed
 	switch v := &r.verdict; {
 	case r.gaveUp == "keep-alive" && r.now-r.arrived >= r.s.Peer-time.Second:
@@ -126,116 +128,49 @@ func (r *rig) verify(t *testing.T) {
 
 var timeouts = []time.Duration{4 * time.Second, 6 * time.Second, 10 * time.Second, 13 * time.Second, 24 * time.Second, 60 * time.Second, 600 * time.Second}
 
-// forEachKernel runs f with the tuning of old kernels and of new ones.
-func forEachKernel(t *testing.T, f func(t *testing.T, d, maxRTO time.Duration)) {
+// forEachKernel plays seeds of f for each time-out, with the tuning of old kernels and of
+// new ones. A long time-out takes long to play. No verdict may be false.
+func forEachKernel(t *testing.T, seeds uint64, f func(t *testing.T, r *rig, seed uint64)) {
+	t.Parallel()
 	for _, d := range timeouts {
-		t.Run(fmt.Sprint(d, " new"), func(t *testing.T) { f(t, d, newRTO(d)) })
-		t.Run(fmt.Sprint(d, " old"), func(t *testing.T) { f(t, d, oldRTO) })
-	}
-}
-
-// fewer returns how many seeds to play: a long time-out takes long to play.
-func fewer(n uint64, d time.Duration) uint64 {
-	if d >= time.Minute {
-		n /= 5
-	}
-	return n
-}
-
-// A live peer is lost only after PeerTimeout of real silence, or twice that without an
-// acknowledgement, and the kernel never gives up first.
-func TestLivePeerOnLossyLink(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		lost, unacked := 0, 0
-		for seed := range fewer(60, d) {
-			r := newRig(seed, 0, d, maxRTO)
-			r.delay = time.Duration(25+r.random.IntN(1200)) * time.Millisecond
-			r.rto = r.baseRTO()
-			r.loss = r.random.Float64() * 0.4
-			r.every = time.Duration(50+r.random.IntN(3000)) * time.Millisecond
-			r.play(20 * max(d, 30*time.Second))
-			r.verify(t)
-			if r.verdict.Reason == Lost {
-				lost++
-			}
-			if r.verdict.NothingAcked {
-				unacked++
-			}
+		n := seeds
+		if d >= time.Minute {
+			n = max(10, n/5)
 		}
-		t.Logf("%d lost by their real silence, %d of them by acknowledgements", lost, unacked)
-	})
-}
-
-// The links on which a session measured that live peers were ended: here none is.
-func TestMeasuredLinks(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		loss   float64
-		rtt, d time.Duration
-	}{{0.05, 1200 * time.Millisecond, 10 * time.Second}, {0.02, 1500 * time.Millisecond, 11 * time.Second}, {0.05, 300 * time.Millisecond, 10 * time.Second}, {0, 2400 * time.Millisecond, 4 * time.Second}} {
-		for seed := range uint64(40) {
-			r := newRig(seed, c.rtt/2, c.d, newRTO(c.d))
-			r.loss, r.every = c.loss, 50*time.Millisecond
-			r.play(3 * time.Minute)
-			r.verify(t)
-			if r.over() && r.at-r.arrived < c.d {
-				t.Errorf("%+v, seed %d: %+v %s", c, seed, r.verdict, r.gaveUp)
-			}
-		}
-	}
-}
-
-// A peer that vanishes while data are written to it is found within D·1.25 + 1 s.
-func TestVanishedPeerIsFound(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		worst := time.Duration(0)
-		for seed := range fewer(200, d) {
-			r := newRig(seed, 0, d, maxRTO)
-			r.delay = time.Duration(r.random.IntN(300)) * time.Millisecond
-			r.rto = r.baseRTO()
-			r.every = time.Duration(20+r.random.IntN(2000)) * time.Millisecond
-			cut := r.now + time.Duration(r.random.Int64N(int64(3*d)))
-			r.down = func(at time.Duration, _ bool) bool { return at >= cut }
-			r.play(cut - r.now + 3*d)
-			worst = max(worst, r.at-cut)
-			if within := r.within(r.every); r.verdict.Reason != Lost || r.at-cut > within {
-				t.Fatalf("seed %d: %+v %v after the cut, want %v; written each %v, RTT %v", seed, r.verdict, r.at-cut, within, r.every, 2*r.delay)
-			}
-			r.verify(t)
-		}
-		t.Logf("at most %v", worst)
-	})
-}
-
-// So is one that data are first written to some time after it vanished; on kernels
-// before 6.15 the retransmission that decides may come later.
-func TestWriteAfterCut(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		for _, percent := range []time.Duration{0, 10, 20, 33, 45} {
-			worst, bound := time.Duration(0), time.Duration(0)
-			for seed := range uint64(100) {
-				r := newRig(seed, time.Duration(seed)*time.Millisecond, d, maxRTO)
-				r.run(r.now + time.Second)
-				r.write(1)
-				r.play(3 * r.delay)
-				cut := r.now
-				r.down = func(at time.Duration, _ bool) bool { return at >= cut }
-				r.play(d * percent / 100)
-				within := r.within(r.now - cut)
-				r.write(1)
-				r.play(4 * d)
-				worst, bound = max(worst, r.at-cut), within
-				if r.verdict.Reason != Lost || r.at-cut > within {
-					t.Fatalf("%d %%, seed %d: %+v %v after the cut; want %v", percent, seed, r.verdict, r.at-cut, within)
-				}
+		for _, maxRTO := range []time.Duration{newRTO(d), oldRTO} {
+			for seed := range n {
+				r := newRig(seed, 0, d, maxRTO)
+				f(t, r, seed)
 				r.verify(t)
+				if t.Failed() {
+					t.Fatalf("PeerTimeout %v, RTO_MAX %v, seed %d: %+v %s; RTT %v, written each %v", d, maxRTO, seed, r.verdict, r.gaveUp, 2*r.delay, r.every)
+				}
 			}
-			t.Logf("%d %%: at most %v; D·1.25 + 1 s is %v, the bound %v", percent, worst, d*5/4+time.Second, bound)
 		}
-	})
+	}
+}
+
+// between returns a random duration.
+func (r *rig) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(r.random.Int64N(int64(high-low)))
+}
+
+// link sets the delay of the link, one way.
+func (r *rig) link(delay time.Duration) { r.delay = delay; r.rto = r.baseRTO() }
+
+// cutAfter has nothing arrive any more after a time, in the next moment if it is 0.
+func (r *rig) cutAfter(wait time.Duration) (cut time.Duration) {
+	cut = r.now + wait
+	r.down = func(at time.Duration, _ bool) bool { return at >= cut }
+	return cut
+}
+
+// lostWithin fails unless the peer is lost at most for so long after the cut.
+func (r *rig) lostWithin(t *testing.T, cut, within time.Duration) {
+	t.Helper()
+	if r.verdict.Reason != Lost || r.at-cut > within {
+		t.Errorf("reason %d %v after the cut, want %v", r.verdict.Reason, r.at-cut, within)
+	}
 }
 
 // within is the bound of docs/platforms.md for a peer that vanished so long before data
@@ -250,127 +185,166 @@ func (r *rig) within(written time.Duration) time.Duration {
 	return max(r.s.Peer*5/4+time.Second, written+at*9/8+answer+100*time.Millisecond)
 }
 
-// An outage shorter than half of D is survived, whenever it begins.
-func TestShortOutageIsSurvived(t *testing.T) {
+// A live peer is lost only after PeerTimeout of real silence, or twice that without an
+// acknowledgement, and the kernel never gives up first.
+func TestLivePeerOnLossyLinkIsNotLost(t *testing.T) {
+	forEachKernel(t, 60, func(_ *testing.T, r *rig, _ uint64) {
+		r.link(r.between(25*ms, 1225*ms))
+		r.loss = r.random.Float64() * 0.4
+		r.every = r.between(50*ms, 3050*ms)
+		r.play(20 * max(r.s.Peer, 30*time.Second))
+	})
+}
+
+// On these links the kernel's own patience ended live peers.
+func TestMeasuredLinksEndNoLivePeer(t *testing.T) {
 	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		for seed := range uint64(300) {
-			r := newRig(seed, 0, d, maxRTO)
-			r.delay = time.Duration(r.random.IntN(100)) * time.Millisecond
-			r.rto = r.baseRTO()
-			if r.random.IntN(2) == 0 {
-				r.every = time.Duration(20+r.random.Int64N(int64(d)*3/2)) * time.Nanosecond
-				r.every = max(r.every, 20*time.Millisecond)
-			}
-			start := r.now + d + time.Duration(r.random.Int64N(int64(2*d)))
-			end := start + d/2 - 50*time.Millisecond
-			r.down = func(at time.Duration, _ bool) bool { return at >= start && at < end }
-			r.writeAt = start - time.Duration(r.random.Int64N(int64(d)))
-			r.play(end - r.now + 5*d)
-			if r.over() {
-				t.Fatalf("seed %d: %+v %s %v after the outage began, written each %v", seed, r.verdict, r.gaveUp, r.at-start, r.every)
+	for _, c := range []struct {
+		loss   float64
+		rtt, d time.Duration
+	}{{0.05, 1200 * ms, 10 * time.Second}, {0.02, 1500 * ms, 11 * time.Second}, {0.05, 300 * ms, 10 * time.Second}, {0, 2400 * ms, 4 * time.Second}} {
+		for seed := range uint64(40) {
+			r := newRig(seed, c.rtt/2, c.d, newRTO(c.d))
+			r.loss, r.every = c.loss, 50*ms
+			r.play(3 * time.Minute)
+			if r.verify(t); r.over() && r.at-r.arrived < c.d {
+				t.Errorf("%+v, seed %d: %+v %s", c, seed, r.verdict, r.gaveUp)
 			}
 		}
+	}
+}
+
+// A peer that vanishes while data are written to it is found within D·1.25 + 1 s.
+func TestVanishedPeerIsFound(t *testing.T) {
+	forEachKernel(t, 200, func(t *testing.T, r *rig, _ uint64) {
+		r.link(r.between(0, 300*ms))
+		r.every = r.between(20*ms, 2020*ms)
+		cut := r.cutAfter(r.between(0, 3*r.s.Peer))
+		r.play(cut - r.now + 3*r.s.Peer)
+		r.lostWithin(t, cut, r.within(r.every))
+	})
+}
+
+// So is one that data are first written to some time after it vanished; on kernels
+// before 6.15 the retransmission that decides may come later.
+func TestWriteAfterCutFindsThePeer(t *testing.T) {
+	forEachKernel(t, 300, func(t *testing.T, r *rig, seed uint64) {
+		r.link(time.Duration(seed/5) * ms)
+		r.run(r.now + time.Second)
+		r.write(1)
+		r.play(3 * r.delay)
+		cut := r.cutAfter(0)
+		r.play(r.s.Peer * []time.Duration{0, 10, 20, 33, 45}[seed%5] / 100)
+		within := r.within(r.now - cut)
+		r.write(1)
+		r.play(4 * r.s.Peer)
+		r.lostWithin(t, cut, within)
+	})
+}
+
+// A connection whose writes the library does not see is found in the same time.
+func TestUnseenWritesFindThePeer(t *testing.T) {
+	forEachKernel(t, 50, func(t *testing.T, r *rig, seed uint64) {
+		r.link(time.Duration(seed) * ms)
+		r.s.WritesUnseen = true
+		r.check()
+		r.play(r.between(0, r.s.Peer))
+		cut := r.cutAfter(0)
+		r.every = r.s.Peer / 5
+		r.play(3 * r.s.Peer)
+		r.lostWithin(t, cut, r.within(r.every))
 	})
 }
 
 // A peer that is heard, and acknowledges nothing, is lost after twice the time, with
 // words that say so.
-func TestOneWayFailure(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		worst := time.Duration(0)
-		for seed := range uint64(100) {
-			r := newRig(seed, time.Duration(seed)*time.Millisecond, d, maxRTO)
-			r.beatEvery = max(d/time.Duration(2+r.random.IntN(30)), 20*time.Millisecond)
-			r.beatAt = r.now
-			r.every = time.Duration(20+r.random.IntN(2000)) * time.Millisecond
-			cut := r.now + time.Duration(r.random.Int64N(int64(3*d)))
-			r.down = func(at time.Duration, toPeer bool) bool { return toPeer && at >= cut }
-			r.play(cut - r.now + 6*d)
-			worst = max(worst, r.at-cut)
-			within := r.every + 2*d + time.Second + min(d, maxRTO)/2 // half of a retransmission
-			if !r.verdict.NothingAcked || r.at-cut > within {
-				t.Fatalf("seed %d: %+v %v after the cut, want %v", seed, r.verdict, r.at-cut, within)
-			}
-			r.verify(t)
-		}
-		t.Logf("at most %v", worst)
-	})
-}
-
-// A peer that answers and does not read is neither lost nor given up by the kernel, for
-// as long as it takes, and also if it reads a little now and then.
-func TestClosedWindowIsNotLost(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		for seed := range uint64(10) {
-			r := newRig(seed, time.Duration(seed)*10*time.Millisecond, d, maxRTO)
-			r.readEvery = 0
-			if seed%2 == 1 {
-				r.readEvery = time.Duration(1+r.random.Int64N(int64(d))) * 2
-			}
-			r.loss = float64(seed%3) * 0.05
-			r.every = d / 20
-			r.play(2 * time.Hour)
-			if r.verdict.Reason == Lost {
-				r.verify(t)
-			}
-			if r.gaveUp != "" || r.loss == 0 && r.over() {
-				t.Fatalf("seed %d: %+v %s after %v", seed, r.verdict, r.gaveUp, r.now-time.Hour)
-			}
+func TestOneWayFailureIsFoundAfterTwiceTheTime(t *testing.T) {
+	forEachKernel(t, 100, func(t *testing.T, r *rig, seed uint64) {
+		d := r.s.Peer
+		r.link(time.Duration(seed) * ms)
+		r.beatEvery = max(d/time.Duration(2+r.random.IntN(30)), 20*ms)
+		r.beatAt = r.now
+		r.every = r.between(20*ms, 2020*ms)
+		cut := r.now + r.between(0, 3*d)
+		r.down = func(at time.Duration, toPeer bool) bool { return toPeer && at >= cut }
+		r.play(cut - r.now + 6*d)
+		r.lostWithin(t, cut, r.every+2*d+time.Second+min(d, r.limits.MaxRTO)/2) // half of a retransmission
+		if !r.verdict.NothingAcked {
+			t.Error("told as silence")
 		}
 	})
 }
 
 // A peer that vanishes behind its closed window is found: on kernels before 6.15 after
 // two more window probes, which may be two minutes apart.
-func TestVanishedBehindClosedWindow(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		worst := time.Duration(0)
-		for seed := range uint64(50) {
-			r := newRig(seed, time.Duration(seed)*time.Millisecond, d, maxRTO)
-			r.readEvery = 0
-			r.every = d / 20
-			cut := r.now + 4*d + time.Duration(r.random.Int64N(int64(20*d)))
-			r.down = func(at time.Duration, _ bool) bool { return at >= cut }
-			r.play(cut - r.now + 3*d + 3*maxRTO)
-			worst = max(worst, r.at-cut)
-			gap := maxRTO * 9 / 8
-			within := max(d*5/4, gap+max(d/2*9/8+gap, gap)) + 2*time.Second
-			if r.verdict.Reason != Lost || r.at-cut > within {
-				t.Fatalf("seed %d: %+v %v after the cut, want %v", seed, r.verdict, r.at-cut, within)
-			}
-			r.verify(t)
+func TestPeerVanishedBehindClosedWindowIsFound(t *testing.T) {
+	forEachKernel(t, 50, func(t *testing.T, r *rig, seed uint64) {
+		d := r.s.Peer
+		r.link(time.Duration(seed) * ms)
+		r.readEvery, r.every = 0, d/20
+		cut := r.cutAfter(r.between(4*d, 24*d))
+		r.play(cut - r.now + 3*d + 3*r.limits.MaxRTO)
+		gap := r.limits.MaxRTO * 9 / 8
+		r.lostWithin(t, cut, max(d*5/4, gap+d/2*9/8+gap)+2*time.Second)
+	})
+}
+
+// An outage shorter than half of D is survived, whenever it begins.
+func TestShortOutageIsSurvived(t *testing.T) {
+	forEachKernel(t, 300, func(t *testing.T, r *rig, _ uint64) {
+		d := r.s.Peer
+		r.link(r.between(0, 100*ms))
+		if r.random.IntN(2) == 0 {
+			r.every = max(r.between(0, d*3/2), 20*ms)
 		}
-		t.Logf("at most %v", worst)
+		start := r.now + r.between(d, 3*d)
+		end := start + d/2 - 50*ms
+		r.down = func(at time.Duration, _ bool) bool { return at >= start && at < end }
+		r.writeAt = start - r.between(0, d)
+		if r.play(end - r.now + 5*d); r.over() {
+			t.Errorf("%v after the outage began", r.at-start)
+		}
+	})
+}
+
+// A peer that answers and does not read is neither lost nor given up by the kernel, for
+// as long as it takes, and also if it reads a little now and then.
+func TestClosedWindowIsNotLost(t *testing.T) {
+	forEachKernel(t, 10, func(t *testing.T, r *rig, seed uint64) {
+		r.link(time.Duration(seed) * 10 * ms)
+		r.readEvery = 0
+		if seed%2 == 1 {
+			r.readEvery = r.between(time.Second, r.s.Peer) * 2
+		}
+		r.loss = float64(seed%3) * 0.05
+		r.every = r.s.Peer / 20
+		if r.play(2 * time.Hour); r.gaveUp != "" || r.loss == 0 && r.over() {
+			t.Errorf("after %v", r.now-time.Hour)
+		}
 	})
 }
 
 // The kernel is never the first to give up, however long a recovery or a closed window
 // lasts, and gets its own patience back when nothing is outstanding.
 func TestUserTimeoutStaysFarAhead(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		patience := max(924*time.Second, 4*d)
-		r := newRig(1, 10*time.Millisecond, d, maxRTO)
+	forEachKernel(t, 1, func(t *testing.T, r *rig, _ uint64) {
+		patience := max(924*time.Second, 4*r.s.Peer)
 		r.readEvery = 0
 		r.write(200)
 		for range 100 {
-			r.play(d)
+			r.play(r.s.Peer)
 			elapsed := time.Duration(0)
 			if r.probesStamp > 0 {
 				elapsed = r.now - r.probesStamp
 			}
 			if left := r.limits.UserTimeout - elapsed; r.over() || left < patience/2 || left > 2*patience {
-				t.Fatalf("%v left of %v after %v with a closed window: %+v %s", left, r.limits.UserTimeout, elapsed, r.verdict, r.gaveUp)
+				t.Errorf("%v left of %v after %v with a closed window", left, r.limits.UserTimeout, elapsed)
+				return
 			}
 		}
-		r.readEvery = time.Nanosecond
-		r.held = 0
+		r.readEvery, r.held = time.Nanosecond, 0
 		r.answer(false)
-		r.play(10*r.s.Peer + 2*maxRTO)
+		r.play(10*r.s.Peer + 2*r.limits.MaxRTO)
 		if r.outstanding() || r.limits.UserTimeout != 0 {
 			t.Errorf("outstanding %v, user timeout %v after all was acknowledged", r.outstanding(), r.limits.UserTimeout)
 		}
@@ -390,9 +364,9 @@ func TestJumps(t *testing.T) {
 	t.Parallel()
 	for _, jump := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second, time.Minute, 24 * time.Hour} {
 		for seed := range uint64(200) {
-			r := newRig(seed, 50*time.Millisecond, 4*time.Second, newRTO(4*time.Second))
+			r := newRig(seed, 50*ms, 4*time.Second, newRTO(4*time.Second))
 			r.s.Stall, r.s.Idle = 2*time.Second, 2*time.Second
-			r.every, r.beatEvery, r.beatAt = 50*time.Millisecond, time.Second, r.now
+			r.every, r.beatEvery, r.beatAt = 50*ms, time.Second, r.now
 			r.play(time.Duration(r.random.Int64N(int64(8 * time.Second))))
 			r.now += jump // the kernel stood still too: everything on its way comes late
 			r.jumped = r.now
@@ -402,27 +376,6 @@ func TestJumps(t *testing.T) {
 			}
 		}
 	}
-}
-
-// A connection whose writes the library does not see is found in the same time.
-func TestWritesUnseen(t *testing.T) {
-	t.Parallel()
-	forEachKernel(t, func(t *testing.T, d, maxRTO time.Duration) {
-		for seed := range uint64(50) {
-			r := newRig(seed, time.Duration(seed)*time.Millisecond, d, maxRTO)
-			r.s.WritesUnseen = true
-			r.check()
-			r.play(time.Duration(r.random.Int64N(int64(d))))
-			cut := r.now
-			r.down = func(at time.Duration, _ bool) bool { return at >= cut }
-			r.every = d / 5
-			r.play(3 * d)
-			if within := r.within(r.every); r.verdict.Reason != Lost || r.at-cut > within {
-				t.Fatalf("seed %d: %+v %v after the cut, want %v", seed, r.verdict, r.at-cut, within)
-			}
-			r.verify(t)
-		}
-	})
 }
 
 // Whatever happens in whatever order, no verdict is false, and at the end the one that is
@@ -469,7 +422,6 @@ func TestRandomLives(t *testing.T) {
 			t.Fatalf("seed %d, %v: %+v", seed, deeds, r.verdict)
 		}
 	}
-	t.Logf("%v", verdicts)
 	if verdicts[Lost] < 100 || verdicts[Stalled] < 100 || verdicts[None] < 100 {
 		t.Errorf("the seeds do not play everything: %v", verdicts)
 	}
@@ -477,8 +429,8 @@ func TestRandomLives(t *testing.T) {
 
 // A connection that is written to all the time is sampled every half of PeerTimeout.
 func TestBusyConnectionIsSampledRarely(t *testing.T) {
-	r := newRig(1, 10*time.Millisecond, time.Minute, newRTO(time.Minute))
-	r.every = 5 * time.Millisecond
+	r := newRig(1, 10*ms, time.Minute, newRTO(time.Minute))
+	r.every = 5 * ms
 	r.play(10 * time.Minute)
 	if r.over() || r.checks > 22 {
 		t.Errorf("%d checks in ten minutes, %+v", r.checks, r.verdict)
