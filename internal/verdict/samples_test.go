@@ -57,6 +57,8 @@ func TestVerdictCountsNothingFromBefore(t *testing.T) {
 		"two samples":                      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s)}, Lost},
 		"two samples, a jump between":      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s).afterJump(185 * s)}, None},
 		"two samples, heard between":       {lost, []sample{retransmitting(160*s, 7, 150*s, 90*s), retransmitting(235*s, 8, 190*s, 174*s)}, None},
+		"nothing sent since the jump":      {lost, []sample{retransmitting(155*s, 0, 149*s, 100*s).afterJump(150 * s), retransmitting(200*s, 1, 185*s, 100*s).afterJump(150 * s)}, None},
+		"nothing sent since it was heard":  {lost, []sample{retransmitting(155*s, 0, 149*s, 150*s), retransmitting(215*s, 1, 190*s, 150*s)}, None},
 		"unacknowledged for long":          {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s), retransmitting(130*s, 6, 125*s, 129*s)}, Lost},
 		"the same, selectively":            {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked()}, Lost},
 		"the same, after a jump":           {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked().afterJump(128 * s)}, None},
