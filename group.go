@@ -130,32 +130,3 @@ var everyone struct {
 	counters registry.Counters
 	registry registry.Registry[handle]
 }
-
-// join counts a connection, and makes it one that Conns returns.
-func (h *handle) join() {
-	everyone.registry.Join(h, &h.slot)
-	everyone.counters.Join()
-	if g := h.group; g != nil {
-		g.counters.Join()
-	}
-}
-
-// leave is the opposite of join. The second time does nothing.
-func (h *handle) leave() {
-	if !everyone.registry.Leave(&h.slot) {
-		return
-	}
-	everyone.counters.Leave()
-	if g := h.group; g != nil && g.counters.Leave() == 0 {
-		g.left()
-	}
-}
-
-// count counts an end by its reason.
-func (h *handle) count(e *ending) {
-	i := ReasonOf(e.err).index()
-	everyone.counters.End(i)
-	if g := h.group; g != nil {
-		g.counters.End(i)
-	}
-}

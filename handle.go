@@ -5,16 +5,9 @@ import (
 	"time"
 	"weak"
 
-	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/registry"
 	"github.com/go-liveness/liveness/internal/watch"
 )
-
-// event is what the poller told of a socket.
-type event = watch.Event
-
-// unspecified is an event of which nothing is known.
-const unspecified = watch.Periodic
 
 // A handle is how the hub and the clock reach a Conn. By itself it keeps neither the Conn
 // nor its socket from being freed.
@@ -54,18 +47,6 @@ func (h *handle) Notice(e event) {
 		c.check(trigger{event: e})
 		h.checking.Store(false)
 	}()
-}
-
-// observationOfEvent is what an event alone shows, where no check can be made any more.
-func observationOfEvent(e event) observation {
-	switch {
-	case e&watch.Failed != 0:
-		return observation{outcome: aborted, fin: false, errno: errno.Reset}
-	case e&watch.FIN != 0:
-		return observation{outcome: peerFinished, fin: true}
-	default:
-		return observation{outcome: closedLocally}
-	}
 }
 
 // Settle keeps the evidence of an end that Notice has published.
@@ -137,4 +118,33 @@ func (h *handle) Closed() {
 func forget(h *handle) {
 	h.Forget()
 	h.leave()
+}
+
+// join counts a connection, and makes it one that Conns returns.
+func (h *handle) join() {
+	everyone.registry.Join(h, &h.slot)
+	everyone.counters.Join()
+	if g := h.group; g != nil {
+		g.counters.Join()
+	}
+}
+
+// leave is the opposite of join. The second time does nothing.
+func (h *handle) leave() {
+	if !everyone.registry.Leave(&h.slot) {
+		return
+	}
+	everyone.counters.Leave()
+	if g := h.group; g != nil && g.counters.Leave() == 0 {
+		g.left()
+	}
+}
+
+// count counts an end by its reason.
+func (h *handle) count(e *ending) {
+	i := ReasonOf(e.err).index()
+	everyone.counters.End(i)
+	if g := h.group; g != nil {
+		g.counters.End(i)
+	}
 }

@@ -2,7 +2,6 @@ package liveness
 
 import (
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-liveness/liveness/internal/keepalive"
@@ -46,9 +45,6 @@ func (cfg *Config) check() error {
 	}
 	return nil
 }
-
-// limitsCache keeps the options that the socket had when they were last asked for.
-type limitsCache = atomic.Pointer[keepalive.Limits]
 
 // limitsNow returns the options of the socket, which it reads the first time: a Conn that
 // changes none does not pay for knowing them.

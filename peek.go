@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/watch"
 )
 
 // A check asks the kernel once how a connection is. A file peek_*.go implements it for
@@ -56,6 +59,24 @@ type observation struct {
 	outcome outcome
 	fin     bool  // a FIN of the peer came before the end
 	errno   error // with aborted: the cause, by the system's name for it
+}
+
+// event is what the poller told of a socket.
+type event = watch.Event
+
+// unspecified is an event of which nothing is known.
+const unspecified = watch.Periodic
+
+// observationOfEvent is what an event alone shows, where no check can be made any more.
+func observationOfEvent(e event) observation {
+	switch {
+	case e&watch.Failed != 0:
+		return observation{outcome: aborted, fin: false, errno: errno.Reset}
+	case e&watch.FIN != 0:
+		return observation{outcome: peerFinished, fin: true}
+	default:
+		return observation{outcome: closedLocally}
+	}
 }
 
 // A trigger is why a check is made. The zero trigger is a caller who asks.
@@ -117,6 +138,9 @@ func (s *socket) deferToIO(t trigger) bool {
 	}
 	return !t.overtime && s.taken.Defer(own)
 }
+
+// limitsCache keeps the options that the socket had when they were last asked for.
+type limitsCache = atomic.Pointer[keepalive.Limits]
 
 // A quickCheck is the closure for the common case, a live connection. It is created
 // once, because creating it in every call would allocate.
@@ -199,30 +223,6 @@ func (s *socket) remember(o observation) observation {
 		s.history.FINSeen.Store(true)
 	}
 	return o
-}
-
-// A sampleCall is to a sample what a checkCall is to a check.
-type sampleCall struct {
-	at   func(fd uintptr)
-	sock *socket
-	sample
-}
-
-var sampleCalls = sync.Pool{New: func() any {
-	c := new(sampleCall)
-	c.at = func(fd uintptr) { c.taken = c.sock.sampleAt(fd, &c.sample) }
-	return c
-}}
-
-// sample fills out. It returns false if the descriptor is closed or shows nothing.
-func (s *socket) sample(out *sample) bool {
-	c := sampleCalls.Get().(*sampleCall)
-	defer sampleCalls.Put(c)
-	c.sock, c.sample = s, sample{}
-	_ = s.raw.Control(c.at) // after an error, nothing is taken
-	c.sock = nil
-	*out = c.sample
-	return out.taken
 }
 
 // end returns what an observation means as an end, nil if it is none. Nothing else

@@ -87,23 +87,6 @@ type Status struct {
 	DetectWithin time.Duration
 }
 
-// A sample is the evidence that a connection shows besides how it ended.
-type sample struct {
-	taken    bool // the kernel told
-	info     tcpinfo.Info
-	unread   int  // bytes received that the application has not read
-	readable int  // the same, also where the clock must not judge by it
-	unacked  int  // bytes written and not acknowledged, with those not sent yet
-	queued   int  // bytes in the send queue; the progress counter where TCP_INFO has none
-	drained  bool // the send queue is empty
-
-	// Before and after the kernel was asked: the process may have been suspended there.
-	asked, answered time.Time
-
-	heard    time.Time // when the last byte came
-	noReader bool      // the kernel counts nothing, and no Read waits that would tell
-}
-
 // status puts a sample into words. It tells no end.
 func (s *sample) status() Status {
 	i := &s.info
