@@ -24,7 +24,8 @@ type ending struct {
 	contexts chan struct{} // closed when the contexts are cancelled; nil if there are none
 	rest     rest          // with byTimeout: what may still be read
 
-	once     sync.Once // fills snapshot; see Conn.snapshot
+	age      time.Duration // of the connection
+	once     sync.Once     // fills snapshot; see Conn.snapshot
 	snapshot Status
 }
 
@@ -115,7 +116,9 @@ func (c *Conn) snapshot(e *ending) Status {
 		}
 		e.freeze(&s)
 	})
-	return e.snapshot
+	st := e.snapshot
+	st.Age = e.age
+	return st
 }
 
 // freeze makes s the evidence of e.
@@ -136,6 +139,7 @@ func (c *Conn) publish(e *ending) bool {
 	if contexts != nil {
 		e.contexts = make(chan struct{})
 	}
+	e.age = time.Since(c.opened)
 	c.end.Store(e)
 	if c.done != nil {
 		close(c.done)
