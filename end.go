@@ -2,10 +2,13 @@ package liveness
 
 import (
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/beneath"
+	"github.com/go-liveness/liveness/internal/recent"
 	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
@@ -150,6 +153,7 @@ func (c *Conn) publish(e *ending) bool {
 	c.pin()
 	c.mu.Unlock()
 	c.handle.count(e)
+	c.record(e)
 	if contexts != nil {
 		// Cancelling runs code of the application: parents of its own type, and functions
 		// that it registered with context.AfterFunc.
@@ -164,6 +168,33 @@ func (c *Conn) publish(e *ending) bool {
 		go callbacks.F(e.err)
 	}
 	return true
+}
+
+// record keeps e for livenessdebug, if that is in use. It runs no code of the application,
+// and what it keeps does not lead to the Conn.
+func (c *Conn) record(e *ending) {
+	if !recent.Started() {
+		return
+	}
+	end := recent.End{At: time.Now(), Err: net.ErrClosed}
+	st := Status{State: Disconnected, Age: e.age}
+	if e.cause != nil && c.sock.raw == nil {
+		end.Err = e.cause.reason // without the error of a foreign Read or Write
+	} else if e.cause != nil {
+		end.Err = e.cause
+	}
+	if !c.sock.mayBlock || end.Err != net.ErrClosed && e.cause.reason != ErrPeerClosed {
+		st = c.snapshot(e) // of a FIN it is taken here, and else it exists already
+		st.Err = nil
+	}
+	end.Status = st
+	if beneath.IsPackageNet(c.named.Conn) {
+		end.Local, end.Peer = c.named.LocalAddr(), c.named.RemoteAddr()
+	}
+	if g := c.handle.group; g != nil {
+		end.Group = g.Name
+	}
+	recent.Add(end)
 }
 
 // contextPatience is for how long a Read waits for the contexts of its connection.

@@ -50,6 +50,9 @@ func (g *Group) Conns() iter.Seq[*Conn] {
 	}
 }
 
+// Group returns the [Config.Group] of the connection; nil if it has none.
+func (c *Conn) Group() *Group { return c.handle.group }
+
 // Stats returns the counts of the group. It takes no lock and allocates nothing.
 func (g *Group) Stats() Stats {
 	if g == nil {
