@@ -1,0 +1,195 @@
+package livenessdebug
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/beneath"
+)
+
+const (
+	maxExamined = 50_000                 // connections in one collection
+	minAge      = time.Second            // for which a collection is used
+	patience    = 200 * time.Millisecond // for methods that may block, in one collection
+)
+
+// A collection is what a collector found. It has no Conn, and keeps none from being freed.
+type collection struct {
+	at     time.Time
+	open   int
+	rows   []row
+	totals liveness.Stats
+	groups []group
+}
+
+// A group is the counters of a group, at one moment.
+type group struct {
+	name  string
+	stats liveness.Stats
+}
+
+// A row is a connection, live or ended. The error of its status has no addresses: those of
+// some connections are methods that may block.
+type row struct {
+	network     string
+	peer, local address
+	group       string
+	status      liveness.Status
+}
+
+// An address is that of a socket. Those that have no IP address are compared as text.
+type address struct {
+	ip   netip.AddrPort
+	text string
+}
+
+func addressOf(addr net.Addr) address {
+	switch addr := addr.(type) {
+	case nil:
+		return address{}
+	case *net.TCPAddr:
+		ip := addr.AddrPort()
+		return address{ip: netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port())}
+	default:
+		return address{text: addr.String()}
+	}
+}
+
+func (a address) String() string {
+	if a.ip.IsValid() {
+		return a.ip.String()
+	}
+	return a.text
+}
+
+func (a address) compare(b address) int {
+	return cmp.Or(a.ip.Compare(b.ip), cmp.Compare(a.text, b.text))
+}
+
+// A collector asks the kernel about the connections, and remembers what it said.
+type collector struct {
+	groups []*liveness.Group // of Options
+	asking atomic.Bool       // a Status of a connection whose methods may block is under way
+
+	mu     sync.Mutex // guards latest
+	latest *collection
+}
+
+// collect returns a collection that is not older than a second, or than ten times as long as it
+// took. It is called by one goroutine at a time.
+func (k *collector) collect() *collection {
+	k.mu.Lock()
+	latest := k.latest
+	k.mu.Unlock()
+	if latest != nil {
+		return latest
+	}
+	latest = k.examine()
+	k.mu.Lock()
+	k.latest = latest
+	k.mu.Unlock()
+	time.AfterFunc(max(minAge, 10*time.Since(latest.at)), func() {
+		k.mu.Lock()
+		k.latest = nil // also frees it, should there be no other request
+		k.mu.Unlock()
+	})
+	return latest
+}
+
+// examine asks about those first that have ended, which costs nothing.
+func (k *collector) examine() *collection {
+	found := &collection{at: time.Now(), totals: liveness.Totals()}
+	groups := make(map[*liveness.Group]bool)
+	for _, g := range k.groups {
+		groups[g] = true
+	}
+	var ended, live []*liveness.Conn
+	for c := range liveness.Conns() {
+		found.open++
+		groups[c.Group()] = true
+		switch {
+		case c.Err() != nil && len(ended) < maxExamined:
+			ended = append(ended, c)
+		case c.Err() == nil && len(live) < maxExamined:
+			live = append(live, c)
+		}
+	}
+	live = live[:min(len(live), maxExamined-len(ended))]
+	found.rows = make([]row, 0, len(ended)+len(live))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, c := range slices.Concat(ended, live) {
+		found.rows = append(found.rows, k.rowOf(ctx, c))
+	}
+	delete(groups, nil)
+	for g := range groups {
+		found.groups = append(found.groups, group{g.Name, g.Stats()})
+	}
+	slices.SortFunc(found.groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.stats.Wrapped, b.stats.Wrapped))
+	})
+	return found
+}
+
+// rowOf asks about c. A connection of package net does not block; of another, only its
+// Status is asked for, in another goroutine.
+func (k *collector) rowOf(ctx context.Context, c *liveness.Conn) (r row) {
+	if g := c.Group(); g != nil {
+		r.group = g.Name
+	}
+	inner := c.NetConn()
+	if named := beneath.NamedOf(inner).Conn; beneath.IsPackageNet(named) {
+		r.setAddresses(named.LocalAddr(), named.RemoteAddr())
+	}
+	if beneath.IsPackageNet(inner) {
+		r.status = c.Status()
+	} else {
+		r.status = k.statusLater(ctx, c)
+	}
+	r.status.Err = withoutAddresses(r.status.Err)
+	return r
+}
+
+func (r *row) setAddresses(local, peer net.Addr) {
+	if peer != nil {
+		r.network = peer.Network()
+	}
+	r.local, r.peer = addressOf(local), addressOf(peer)
+}
+
+// withoutAddresses returns what is in the net.OpError that Conn.Err is.
+func withoutAddresses(err error) error {
+	if op, ok := err.(*net.OpError); ok {
+		return op.Err
+	}
+	return err
+}
+
+// statusLater returns the Status of c, or only its end if that takes too long. At most one
+// goroutine waits for methods that block.
+func (k *collector) statusLater(ctx context.Context, c *liveness.Conn) (st liveness.Status) {
+	if st.Err = c.Err(); st.Err != nil {
+		st.State = liveness.Disconnected
+	}
+	if ctx.Err() != nil || !k.asking.CompareAndSwap(false, true) {
+		return st
+	}
+	answer := make(chan liveness.Status, 1)
+	go func() {
+		full := c.Status()
+		k.asking.Store(false)
+		answer <- full
+	}()
+	select {
+	case st = <-answer:
+	case <-ctx.Done():
+	}
+	return st
+}
