@@ -46,21 +46,22 @@ func isLoopback(addr netip.Addr) bool { return addr.Unmap().IsLoopback() }
 // isPage reports whether path is where a handler with that pattern is mounted. The pattern is
 // that of a http.ServeMux, empty if there was none. The start of path may have been stripped.
 func isPage(pattern, path string) bool {
-	if pattern == "" {
+	if pattern == "" || path == "" {
 		return path == "" || strings.HasSuffix(path, "/")
 	}
 	_, mount, _ := strings.Cut(pattern, "/") // after the method and the host
-	want, got := strings.Split("/"+mount, "/"), strings.Split(path, "/")
-	for i, w := len(want)-1, len(got)-1; w >= 0; i, w = i-1, w-1 {
+	want, got := strings.Split(mount, "/"), strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(got) > len(want) {
+		return false
+	}
+	for i, w := range want[len(want)-len(got):] {
 		switch {
-		case i < 0:
-			return false
-		case want[i] == "{$}", strings.HasSuffix(want[i], "...}"):
-			if got[w] != "" {
-				return false
-			}
-		case strings.HasPrefix(want[i], "{"):
-		case got[w] != want[i]:
+		case w == "{$}", strings.HasSuffix(w, "...}"):
+			w = ""
+		case strings.HasPrefix(w, "{"):
+			w = got[i]
+		}
+		if got[i] != w {
 			return false
 		}
 	}

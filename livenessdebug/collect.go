@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,25 +21,19 @@ const (
 
 // A collection is what a collector found. It has no Conn, and keeps none from being freed.
 type collection struct {
-	at     time.Time
-	open   int
-	rows   []row
-	totals liveness.Stats
-	groups []group
-}
-
-// A group is the counters of a group, at one moment.
-type group struct {
-	name  string
-	stats liveness.Stats
+	At     time.Time
+	Open   int
+	Rows   []row
+	Totals stats
+	Groups []group
 }
 
 // A row is a connection, live or ended. The error of its status has no addresses: those of
 // some connections are methods that may block.
 type row struct {
 	network     string
-	peer, local address
-	group       string
+	Peer, Local address
+	Group       string
 	status      liveness.Status
 }
 
@@ -77,42 +70,32 @@ func (a address) compare(b address) int {
 type collector struct {
 	groups []*liveness.Group // of Options
 	asking atomic.Bool       // a Status of a connection whose methods may block is under way
-
-	mu     sync.Mutex // guards latest
-	latest *collection
+	latest atomic.Pointer[collection]
 }
 
 // collect returns a collection that is not older than a second, or than ten times as long as it
 // took. It is called by one goroutine at a time.
 func (k *collector) collect() *collection {
-	k.mu.Lock()
-	latest := k.latest
-	k.mu.Unlock()
-	if latest != nil {
-		return latest
+	latest := k.latest.Load()
+	if latest == nil {
+		latest = k.examine()
+		k.latest.Store(latest)
+		// This also frees it, should there be no other request.
+		time.AfterFunc(max(minAge, 10*time.Since(latest.At)), func() { k.latest.Store(nil) })
 	}
-	latest = k.examine()
-	k.mu.Lock()
-	k.latest = latest
-	k.mu.Unlock()
-	time.AfterFunc(max(minAge, 10*time.Since(latest.at)), func() {
-		k.mu.Lock()
-		k.latest = nil // also frees it, should there be no other request
-		k.mu.Unlock()
-	})
 	return latest
 }
 
 // examine asks about those first that have ended, which costs nothing.
 func (k *collector) examine() *collection {
-	found := &collection{at: time.Now(), totals: liveness.Totals()}
+	found := &collection{At: time.Now(), Totals: stats(liveness.Totals()), Groups: []group{}}
 	groups := make(map[*liveness.Group]bool)
 	for _, g := range k.groups {
 		groups[g] = true
 	}
 	var ended, live []*liveness.Conn
 	for c := range liveness.Conns() {
-		found.open++
+		found.Open++
 		groups[c.Group()] = true
 		switch {
 		case c.Err() != nil && len(ended) < maxExamined:
@@ -122,18 +105,18 @@ func (k *collector) examine() *collection {
 		}
 	}
 	live = live[:min(len(live), maxExamined-len(ended))]
-	found.rows = make([]row, 0, len(ended)+len(live))
+	found.Rows = make([]row, 0, len(ended)+len(live))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, c := range slices.Concat(ended, live) {
-		found.rows = append(found.rows, k.rowOf(ctx, c))
+		found.Rows = append(found.Rows, k.rowOf(ctx, c))
 	}
 	delete(groups, nil)
 	for g := range groups {
-		found.groups = append(found.groups, group{g.Name, g.Stats()})
+		found.Groups = append(found.Groups, group{g.Name, stats(g.Stats())})
 	}
-	slices.SortFunc(found.groups, func(a, b group) int {
-		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.stats.Wrapped, b.stats.Wrapped))
+	slices.SortFunc(found.Groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Wrapped, b.Wrapped))
 	})
 	return found
 }
@@ -142,7 +125,7 @@ func (k *collector) examine() *collection {
 // Status is asked for, in another goroutine.
 func (k *collector) rowOf(ctx context.Context, c *liveness.Conn) (r row) {
 	if g := c.Group(); g != nil {
-		r.group = g.Name
+		r.Group = g.Name
 	}
 	inner := c.NetConn()
 	if named := beneath.NamedOf(inner).Conn; beneath.IsPackageNet(named) {
@@ -153,7 +136,9 @@ func (k *collector) rowOf(ctx context.Context, c *liveness.Conn) (r row) {
 	} else {
 		r.status = k.statusLater(ctx, c)
 	}
-	r.status.Err = withoutAddresses(r.status.Err)
+	if op, ok := r.status.Err.(*net.OpError); ok {
+		r.status.Err = op.Err
+	}
 	return r
 }
 
@@ -161,15 +146,7 @@ func (r *row) setAddresses(local, peer net.Addr) {
 	if peer != nil {
 		r.network = peer.Network()
 	}
-	r.local, r.peer = addressOf(local), addressOf(peer)
-}
-
-// withoutAddresses returns what is in the net.OpError that Conn.Err is.
-func withoutAddresses(err error) error {
-	if op, ok := err.(*net.OpError); ok {
-		return op.Err
-	}
-	return err
+	r.Local, r.Peer = addressOf(local), addressOf(peer)
 }
 
 // statusLater returns the Status of c, or only its end if that takes too long. At most one

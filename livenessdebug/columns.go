@@ -11,54 +11,53 @@ import (
 // A column is one of the table, and a value of the parameter sort. The table shows the first
 // one, the state, with the reason beside it.
 type column struct {
-	name, title string
-	kind        kind
-	compare     func(a, b *row) int // ascending
-	text        func(r *row) string
+	name    string
+	Title   string
+	Kind    kind
+	compare func(a, b *row) int // ascending
+	text    func(r *row) string
 }
 
-// A kind says how a column is aligned and which order comes first.
+// A kind is the class of a column in page.css.
 type kind string
 
 const (
-	words   kind = "words"
-	numbers kind = "numbers"
+	words     kind = "words"
+	addresses kind = "words address"
+	numbers   kind = "numbers"
 )
 
+// first returns the order of a column that was not asked for: the worst, the longest and the
+// most come first.
 func (c *column) first() order {
-	if c.kind == words && c.name != "state" {
-		return ascending
+	if c.Kind == numbers || c.name == "state" {
+		return descending
 	}
-	return descending
+	return ascending
 }
 
 var columns = [...]column{
 	{"state", "State", words, func(a, b *row) int { return cmp.Compare(a.status.State, b.status.State) },
-		func(r *row) string { return r.status.State.String() }},
-	{"peer", "Peer", words, func(a, b *row) int { return a.peer.compare(b.peer) },
-		func(r *row) string { return r.peer.String() }},
-	{"local", "Local", words, func(a, b *row) int { return a.local.compare(b.local) },
-		func(r *row) string { return r.local.String() }},
-	{"group", "Group", words, func(a, b *row) int { return cmp.Compare(a.group, b.group) },
-		func(r *row) string { return r.group }},
-	durations("age", "Age", func(st *liveness.Status) time.Duration { return st.Age }),
-	durations("silence", "Silence", func(st *liveness.Status) time.Duration { return st.Silence }),
-	durations("rtt", "Round trip", func(st *liveness.Status) time.Duration { return st.RTT }),
-	counts("unread", "Unread", func(st *liveness.Status) int { return st.Unread }),
-	counts("unacked", "Unacked", func(st *liveness.Status) int { return st.Unacked }),
-	counts("retransmits", "Retrans.", func(st *liveness.Status) int { return st.Retransmits }),
-	counts("probes", "Probes", func(st *liveness.Status) int { return st.Probes }),
-	durations("detect_within", "Detected within", func(st *liveness.Status) time.Duration { return st.DetectWithin }),
+		(*row).State},
+	{"peer", "Peer", addresses, func(a, b *row) int { return a.Peer.compare(b.Peer) },
+		func(r *row) string { return r.Peer.String() }},
+	{"local", "Local", addresses, func(a, b *row) int { return a.Local.compare(b.Local) },
+		func(r *row) string { return r.Local.String() }},
+	{"group", "Group", words, func(a, b *row) int { return cmp.Compare(a.Group, b.Group) },
+		func(r *row) string { return r.Group }},
+	number("age", "Age", func(st *liveness.Status) time.Duration { return st.Age }, durationText),
+	number("silence", "Silence", func(st *liveness.Status) time.Duration { return st.Silence }, durationText),
+	number("rtt", "Round trip", func(st *liveness.Status) time.Duration { return st.RTT }, durationText),
+	number("unread", "Unread", func(st *liveness.Status) int { return st.Unread }, countText[int]),
+	number("unacked", "Unacked", func(st *liveness.Status) int { return st.Unacked }, countText[int]),
+	number("retransmits", "Retrans.", func(st *liveness.Status) int { return st.Retransmits }, countText[int]),
+	number("probes", "Probes", func(st *liveness.Status) int { return st.Probes }, countText[int]),
+	number("detect_within", "Detected within", func(st *liveness.Status) time.Duration { return st.DetectWithin }, durationText),
 }
 
-func durations(name, title string, of func(*liveness.Status) time.Duration) column {
+func number[T int | time.Duration](name, title string, of func(*liveness.Status) T, text func(T) string) column {
 	return column{name, title, numbers, func(a, b *row) int { return cmp.Compare(of(&a.status), of(&b.status)) },
-		func(r *row) string { return durationText(of(&r.status)) }}
-}
-
-func counts(name, title string, of func(*liveness.Status) int) column {
-	return column{name, title, numbers, func(a, b *row) int { return cmp.Compare(of(&a.status), of(&b.status)) },
-		func(r *row) string { return countText(uint64(of(&r.status))) }}
+		func(r *row) string { return text(of(&r.status)) }}
 }
 
 // columnOf returns the index of a column; -1 if there is none with that name.
@@ -77,7 +76,7 @@ func sortRows(rows []*row, q query) {
 		return cmp.Or(c,
 			cmp.Compare(b.status.State, a.status.State),
 			cmp.Compare(b.status.Silence, a.status.Silence),
-			a.peer.compare(b.peer),
-			a.local.compare(b.local))
+			a.Peer.compare(b.Peer),
+			a.Local.compare(b.Local))
 	})
 }

@@ -22,10 +22,10 @@ const (
 type query struct {
 	column  int // index of columns
 	order   order
-	group   string // empty for all
-	state   string // empty for all
+	Group   string // empty for all
+	State   string // empty for all
 	limit   int
-	refresh int // seconds; 0 for never
+	Refresh int // seconds; 0 for never
 	format  string
 }
 
@@ -49,7 +49,7 @@ func parseQuery(raw string) (q query, err error) {
 	if err != nil {
 		return q, fmt.Errorf("the query cannot be parsed")
 	}
-	q.group, q.state, q.format = values.Get("group"), values.Get("state"), values.Get("format")
+	q.Group, q.State, q.format = values.Get("group"), values.Get("state"), values.Get("format")
 	if name := values.Get("sort"); name != "" {
 		if q.column = columnOf(name); q.column < 0 {
 			return q, fmt.Errorf("sort is not a column")
@@ -58,16 +58,16 @@ func parseQuery(raw string) (q query, err error) {
 	if q.order = order(values.Get("order")); q.order == "" {
 		q.order = columns[q.column].first()
 	}
-	if q.limit, err = number(values, "limit", defaultLimit, 1, maxLimit); err != nil {
+	if q.limit, err = numberOf(values, "limit", defaultLimit, 1, maxLimit); err != nil {
 		return q, err
 	}
-	if q.refresh, err = number(values, "refresh", defaultRefresh, 0, maxRefresh); err != nil {
+	if q.Refresh, err = numberOf(values, "refresh", defaultRefresh, 0, maxRefresh); err != nil {
 		return q, err
 	}
 	switch {
 	case q.order != ascending && q.order != descending:
 		return q, fmt.Errorf("order is neither asc nor desc")
-	case q.state != "" && !slices.Contains(states, q.state):
+	case q.State != "" && !slices.Contains(states, q.State):
 		return q, fmt.Errorf("state is none of %s", strings.Join(states, ", "))
 	case q.format != "" && q.format != "json" && q.format != "html":
 		return q, fmt.Errorf("format is neither json nor html")
@@ -75,8 +75,8 @@ func parseQuery(raw string) (q query, err error) {
 	return q, nil
 }
 
-// number returns a parameter that is at least least, and takes more than most for most.
-func number(values url.Values, name string, otherwise, least, most int) (int, error) {
+// numberOf returns a parameter that is at least least, and takes more than most for most.
+func numberOf(values url.Values, name string, otherwise, least, most int) (int, error) {
 	s := values.Get(name)
 	if s == "" {
 		return otherwise, nil
@@ -99,27 +99,12 @@ func (q query) String() string {
 	column := &columns[q.column]
 	set("sort", column.name, columns[0].name)
 	set("order", string(q.order), string(column.first()))
-	set("group", q.group, "")
-	set("state", q.state, "")
+	set("group", q.Group, "")
+	set("state", q.State, "")
 	set("limit", strconv.Itoa(q.limit), strconv.Itoa(defaultLimit))
-	set("refresh", strconv.Itoa(q.refresh), strconv.Itoa(defaultRefresh))
+	set("refresh", strconv.Itoa(q.Refresh), strconv.Itoa(defaultRefresh))
 	set("format", q.format, "")
 	return "?" + values.Encode()
-}
-
-// sortedBy returns the query of a click on a column: a second click turns the order around.
-func (q query) sortedBy(column int) query {
-	first := columns[column].first()
-	switch {
-	case q.column != column || q.order != first:
-		q.order = first
-	case first == ascending:
-		q.order = descending
-	default:
-		q.order = ascending
-	}
-	q.column = column
-	return q
 }
 
 // wantsJSON reports whether the answer is JSON. Browsers name text/html first.

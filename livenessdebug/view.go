@@ -11,55 +11,50 @@ import (
 
 // A view is what a query asks for, of a collection.
 type view struct {
-	query     query
-	found     *collection
-	states    map[string]int // how many are in a state, in any state asked for
-	rows      []*row         // what is shown
-	matching  int
-	notClosed int
-	ends      []end
+	Query     query
+	Found     *collection
+	Count     map[string]int // how many connections are in a state, whatever state is asked for
+	Rows      []*row         // what is shown
+	Matching  int
+	NotClosed int
+	Ends      []end
 }
 
-// An end is how a connection ended.
+// An end is how a connection ended, and when.
 type end struct {
-	at time.Time
+	At time.Time
 	row
 }
 
 func newView(q query, found *collection) *view {
-	v := &view{query: q, found: found, states: make(map[string]int)}
-	for i := range found.rows {
-		r := &found.rows[i]
-		if q.group != "" && r.group != q.group {
+	v := &view{Query: q, Found: found, Count: make(map[string]int)}
+	for i := range found.Rows {
+		r := &found.Rows[i]
+		if q.Group != "" && r.Group != q.Group {
 			continue
 		}
-		state := r.status.State.String()
-		v.states[state]++
-		if q.state != "" && state != q.state {
+		v.Count[r.State()]++
+		if q.State != "" && r.State() != q.State {
 			continue
 		}
-		v.rows = append(v.rows, r)
+		v.Rows = append(v.Rows, r)
 		if r.status.State == liveness.Disconnected {
-			v.notClosed++
+			v.NotClosed++
 		}
 	}
-	v.matching = len(v.rows)
-	sortRows(v.rows, q)
-	v.rows = v.rows[:min(len(v.rows), q.limit)]
+	v.Matching = len(v.Rows)
+	sortRows(v.Rows, q)
+	v.Rows = v.Rows[:min(len(v.Rows), q.limit)]
 	for _, e := range recent.Ends() {
-		if (q.group == "" || e.Group == q.group) && len(v.ends) < q.limit {
-			v.ends = append(v.ends, endOf(e))
+		if (q.Group == "" || e.Group == q.Group) && len(v.Ends) < q.limit {
+			status, _ := e.Status.(liveness.Status)
+			status.Err = e.Err
+			r := row{Group: e.Group, status: status}
+			r.setAddresses(e.Local, e.Peer)
+			v.Ends = append(v.Ends, end{e.At, r})
 		}
 	}
 	return v
-}
-
-func endOf(e recent.End) end {
-	status, _ := e.Status.(liveness.Status)
-	status.Err = e.Err
-	r := row{group: e.Group, status: status}
-	r.setAddresses(e.Local, e.Peer)
-	return end{at: e.At, row: r}
 }
 
 // The objects of the JSON; the package documentation has their fields.
@@ -70,12 +65,12 @@ type (
 		Examined    int              `json:"examined"`
 		Matching    int              `json:"matching"`
 		NotClosed   int              `json:"not_closed"`
-		Totals      jsonStats        `json:"totals"`
-		Groups      []jsonGroup      `json:"groups"`
+		Totals      stats            `json:"totals"`
+		Groups      []group          `json:"groups"`
 		Connections []jsonConnection `json:"connections"`
-		Ends        []jsonEnd        `json:"ends"`
+		Ends        []jsonConnection `json:"ends"`
 	}
-	jsonStats struct {
+	stats struct { // a liveness.Stats
 		Open    int    `json:"open"`
 		Wrapped uint64 `json:"wrapped"`
 		Closed  uint64 `json:"closed"`
@@ -85,41 +80,35 @@ type (
 		Idle    uint64 `json:"idle"`
 		Local   uint64 `json:"local"`
 	}
-	jsonGroup struct {
+	group struct {
 		Name string `json:"name"`
-		jsonStats
+		stats
 	}
 	jsonConnection struct {
+		Time    time.Time       `json:"time,omitzero"`
 		Network string          `json:"network"`
 		Peer    string          `json:"peer"`
 		Local   string          `json:"local"`
 		Group   string          `json:"group"`
 		Status  liveness.Status `json:"status"`
 	}
-	jsonEnd struct {
-		Time time.Time `json:"time"`
-		jsonConnection
-	}
 )
-
-func jsonOf(r *row) jsonConnection {
-	return jsonConnection{r.network, r.peer.String(), r.local.String(), r.group, r.status}
-}
 
 func writeJSON(body *bytes.Buffer, v *view) error {
 	answer := jsonAnswer{
-		Time: v.found.at.UTC(), Open: v.found.open, Examined: len(v.found.rows),
-		Matching: v.matching, NotClosed: v.notClosed, Totals: jsonStats(v.found.totals),
-		Groups: []jsonGroup{}, Connections: []jsonConnection{}, Ends: []jsonEnd{},
+		Time: v.Found.At.UTC(), Open: v.Found.Open, Examined: len(v.Found.Rows),
+		Matching: v.Matching, NotClosed: v.NotClosed, Totals: v.Found.Totals,
+		Groups: v.Found.Groups, Connections: []jsonConnection{}, Ends: []jsonConnection{},
 	}
-	for _, g := range v.found.groups {
-		answer.Groups = append(answer.Groups, jsonGroup{g.name, jsonStats(g.stats)})
+	for _, r := range v.Rows {
+		answer.Connections = append(answer.Connections, r.json(time.Time{}))
 	}
-	for _, r := range v.rows {
-		answer.Connections = append(answer.Connections, jsonOf(r))
-	}
-	for i := range v.ends {
-		answer.Ends = append(answer.Ends, jsonEnd{v.ends[i].at.UTC(), jsonOf(&v.ends[i].row)})
+	for i := range v.Ends {
+		answer.Ends = append(answer.Ends, v.Ends[i].json(v.Ends[i].At.UTC()))
 	}
 	return json.NewEncoder(body).Encode(answer)
+}
+
+func (r *row) json(at time.Time) jsonConnection {
+	return jsonConnection{at, r.network, r.Peer.String(), r.Local.String(), r.Group, r.status}
 }

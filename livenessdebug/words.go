@@ -2,7 +2,6 @@ package livenessdebug
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,38 +29,31 @@ func durationText(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// countText separates thousands by a narrow space that does not break.
-func countText(n uint64) string {
-	digits := strconv.FormatUint(n, 10)
-	var b strings.Builder
-	for i, digit := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteRune('\u202f')
-		}
-		b.WriteRune(digit)
+// countText writes an integer with its thousands separated by a narrow space.
+func countText[N any](n N) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
 	}
-	return b.String()
+	return s
 }
 
-// reasonText is the reason of an end, empty while there is none.
-func reasonText(st *liveness.Status) string { return string(liveness.ReasonOf(st.Err)) }
-
-// evidenceText puts what the kernel said at the end into words.
+// evidenceText puts what the kernel said at the end into words, without what the error of a
+// reset or a time-out has in it already.
 func evidenceText(st *liveness.Status) string {
 	var parts []string
 	add := func(n int64, one, many string) {
 		if n == 1 {
 			parts = append(parts, "1 "+one)
 		} else if n > 1 {
-			parts = append(parts, countText(uint64(n))+" "+many)
+			parts = append(parts, countText(n)+" "+many)
 		}
 	}
-	if st.Silence >= time.Second {
-		parts = append(parts, "silent for "+durationText(st.Silence))
+	if reason := liveness.ReasonOf(st.Err); reason == liveness.ReasonClosed || reason == liveness.ReasonLocal {
+		add(int64(st.Retransmits), "retransmission unanswered", "retransmissions unanswered")
+		add(int64(st.Probes), "probe unanswered", "probes unanswered")
+		add(int64(st.Unacked), "byte unacknowledged", "bytes unacknowledged")
 	}
-	add(int64(st.Retransmits), "retransmission unanswered", "retransmissions unanswered")
-	add(int64(st.Probes), "probe unanswered", "probes unanswered")
-	add(int64(st.Unacked), "byte unacknowledged", "bytes unacknowledged")
 	add(int64(st.Unread), "byte unread", "bytes unread")
 	add(st.Received, "byte received", "bytes received")
 	add(st.Acked, "byte acknowledged", "bytes acknowledged")
