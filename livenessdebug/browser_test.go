@@ -3,6 +3,7 @@ package livenessdebug_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -21,24 +22,30 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// browse opens url in a headless Chromium and returns what that prints.
-func browse(t *testing.T, url string, args ...string) string {
+// chromium is a headless Chromium that opens url.
+func chromium(ctx context.Context, t *testing.T, url string, args ...string) *exec.Cmd {
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Skip("ci/browser.sh installs what this test needs: ", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
+	profile, err := os.MkdirTemp("", "livenessdebug")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(profile) }) // a process of Chromium may still be writing there
 	cmd := exec.CommandContext(ctx, path, append(append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--hide-scrollbars", "--user-data-dir=" + t.TempDir(),
+		"--hide-scrollbars", "--user-data-dir=" + profile,
 	}, args...), url)...)
 	cmd.WaitDelay = 10 * time.Second
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
+	return cmd
+}
+
+// browse opens url and returns what Chromium prints.
+func browse(t *testing.T, url string, args ...string) string {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := chromium(ctx, t, url, args...).Output()
+	require.NoError(t, err)
 	return string(out)
 }
 
@@ -165,6 +172,29 @@ func TestBrowserShowsEndsOfRealPeers(t *testing.T) {
 			browse(t, server.URL, append(args, "--screenshot="+filepath.Join(dir, name+".png"))...)
 		}
 	}
+}
+
+func TestBrowserReloadsThePageWithScriptsOff(t *testing.T) {
+	h, requests := livenessdebug.Handler(nil), make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests <- r.URL.String()
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := chromium(ctx, t, server.URL+"?refresh=1", "--blink-settings=scriptEnabled=false", "--remote-debugging-port=0")
+	require.NoError(t, cmd.Start())
+	for range 3 {
+		select {
+		case url := <-requests:
+			assert.Equal(t, "/?refresh=1", url)
+		case <-ctx.Done():
+			require.NoError(t, ctx.Err())
+		}
+	}
+	cancel()
+	_ = cmd.Wait() // it was killed
 }
 
 func TestBrowserIsRefusedUnderAForeignName(t *testing.T) {

@@ -1,8 +1,9 @@
 package livenessdebug_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -84,61 +85,51 @@ func pipes(t *testing.T, n int, cfg *liveness.Config) (conns []*liveness.Conn, p
 
 func TestEveryAnswerIsLockedDown(t *testing.T) {
 	h := livenessdebug.Handler(nil)
-	local := func(*http.Request) {}
+	style, _, _ := strings.Cut(strings.SplitAfter(get(h, "").Body.String(), "<style>")[1], "</style>")
+	hash := sha256.Sum256([]byte(style))
+	csp := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) +
+		"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 	for name, c := range map[string]struct {
 		code   int
 		change func(*http.Request)
 	}{
-		"page":         {200, local},
+		"page":         {200, func(*http.Request) {}},
 		"head":         {200, func(r *http.Request) { r.Method = "HEAD" }},
 		"post":         {405, func(r *http.Request) { r.Method = "POST" }},
 		"options":      {405, func(r *http.Request) { r.Method = "OPTIONS" }},
 		"remote":       {403, func(r *http.Request) { r.RemoteAddr = "192.0.2.1:1" }},
 		"rebound":      {403, func(r *http.Request) { r.Host = "attack.example" }},
-		"unix socket":  {403, func(r *http.Request) { r.RemoteAddr = "@" }},
 		"elsewhere":    {404, func(r *http.Request) { r.URL.Path = "/favicon.ico" }},
 		"bad query":    {400, func(r *http.Request) { r.URL.RawQuery = "limit=<script>" }},
 		"JSON":         {200, func(r *http.Request) { r.Header.Set("Accept", "application/json") }},
 		"post, remote": {403, func(r *http.Request) { r.Method = "POST"; r.RemoteAddr = "192.0.2.1:1" }},
 	} {
 		w := get(h, "", c.change)
-		header := w.Header()
 		assert.Equal(t, c.code, w.Code, name)
-		assert.Regexp(t, `^default-src 'none'; style-src 'sha256-[A-Za-z0-9+/=]{44}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'$`,
-			header.Get("Content-Security-Policy"), name)
-		assert.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), name)
-		assert.Equal(t, "no-referrer", header.Get("Referrer-Policy"), name)
-		assert.Equal(t, "no-store", header.Get("Cache-Control"), name)
-		assert.Equal(t, c.code == 405, header.Get("Allow") == "GET, HEAD", name)
+		for header, want := range map[string]string{
+			"Content-Security-Policy": csp, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+		} {
+			assert.Equal(t, want, w.Header().Get(header), name)
+		}
+		assert.Equal(t, c.code == 405, w.Header().Get("Allow") == "GET, HEAD", name)
+		assert.Equal(t, name == "JSON", w.Header().Get("Content-Type") == "application/json", name)
 		assert.Equal(t, name == "head", w.Body.Len() == 0, name)
 		assert.NotContains(t, w.Body.String(), "<script", name)
-		assert.Equal(t, name == "JSON", header.Get("Content-Type") == "application/json", name)
 	}
-}
-
-func TestAllowDecidesAlone(t *testing.T) {
-	allowed := false
-	h := livenessdebug.Handler(&livenessdebug.Options{Allow: func(*http.Request) bool { return allowed }})
-	assert.Equal(t, http.StatusForbidden, get(h, "").Code)
-	allowed = true
-	assert.Equal(t, http.StatusOK, get(h, "", func(r *http.Request) { r.RemoteAddr, r.Host = "@", "attack.example" }).Code)
+	allowing := livenessdebug.Handler(&livenessdebug.Options{Allow: func(r *http.Request) bool { return r.Host == "attack.example" }})
+	assert.Equal(t, http.StatusForbidden, get(allowing, "").Code)
+	assert.Equal(t, http.StatusOK, get(allowing, "", func(r *http.Request) { r.RemoteAddr, r.Host = "@", "attack.example" }).Code)
 }
 
 func TestThePageLoadsNothingAndLinksOnlyToItself(t *testing.T) {
 	pipes(t, 3, &liveness.Config{Group: &liveness.Group{Name: "web"}})
 	body := get(livenessdebug.Handler(nil), "?limit=2&group=web").Body.String()
-	for _, m := range regexp.MustCompile(`(href|src|action|content|style|on[a-z]+)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(body, -1) {
-		switch m[1] {
-		case "href":
-			assert.True(t, strings.HasPrefix(m[2], "?"), m[0])
-		case "content":
-			assert.Contains(t, []string{"width=device-width, initial-scale=1", "light dark", "5"}, m[2])
-		default:
-			assert.Fail(t, "attribute", m[0])
-		}
+	links := regexp.MustCompile(`(href|src|action|style| on[a-z]+|url|@import)\s*[=(]\s*"?([^"]*)"`).FindAllStringSubmatch(body, -1)
+	assert.Greater(t, len(links), 15)
+	for _, m := range links {
+		assert.True(t, m[1] == "href" && strings.HasPrefix(m[2], "?"), m[0])
 	}
-	assert.NotContains(t, body, "url(")
-	assert.NotContains(t, body, "@import")
+	assert.Contains(t, body, `<meta http-equiv="refresh" content="5">`)
 	assert.NotContains(t, get(livenessdebug.Handler(nil), "?refresh=0").Body.String(), "http-equiv")
 }
 
@@ -177,13 +168,11 @@ func urlEncoded(s string) string {
 }
 
 func TestTenThousandConnectionsAreLimited(t *testing.T) {
-	group := &liveness.Group{Name: "many"}
-	pipes(t, 12_345, &liveness.Config{Group: group})
+	pipes(t, 12_345, &liveness.Config{Group: &liveness.Group{Name: "many"}})
 	h := livenessdebug.Handler(nil)
 	body := get(h, "?group=many").Body.String()
 	assert.Contains(t, body, "500 of 12\u202f345")
 	assert.Equal(t, 500, strings.Count(body, `<tr class="`))
-	assert.Less(t, len(body), 1<<20)
 	a := getJSON(t, h, "&group=many&limit=1000000")
 	assert.Len(t, a.Connections, 10_000)
 	assert.Equal(t, 12_345, a.Matching)
@@ -298,21 +287,16 @@ func TestACollectionIsForgottenAfterASecond(t *testing.T) {
 
 func TestAConnectionThatBlocksDelaysNobody(t *testing.T) {
 	f, _ := wrapForeign(t, "blocks")
-	wrapForeign(t, "blocks")
-	_, _ = pipes(t, 1, &liveness.Config{Group: &liveness.Group{Name: "other"}})
 	f.blocked = make(chan struct{})
-	for range 3 {
-		a := getJSON(t, livenessdebug.Handler(nil), "")
-		assert.GreaterOrEqual(t, len(a.Connections), 3)
-	}
+	defer close(f.blocked)
+	pipes(t, 1, &liveness.Config{Group: &liveness.Group{Name: "other"}})
 	h := livenessdebug.Handler(nil)
-	getJSON(t, h, "&group=blocks")
-	running := runtime.NumGoroutine()
-	time.Sleep(1100 * time.Millisecond) // the collection is forgotten
-	a := getJSON(t, h, "&group=blocks")
-	assert.Equal(t, "unknown", a.Connections[0].Status["state"])
-	assert.LessOrEqual(t, runtime.NumGoroutine(), running+2) // no other goroutine waits
-	close(f.blocked)
+	first := getJSON(t, h, "&group=other")
+	assert.Len(t, first.Connections, 1)
+	assert.Equal(t, "unknown", getJSON(t, h, "&group=blocks").Connections[0].Status["state"])
+	asked := f.asked.Load()
+	require.Eventually(t, func() bool { return getJSON(t, h, "").Time.After(first.Time) }, time.Minute, 50*time.Millisecond)
+	assert.Equal(t, asked, f.asked.Load()) // no second goroutine waits for it
 }
 
 func TestEndsTellWhatIsSafeAndKeepNoConn(t *testing.T) {
@@ -353,15 +337,11 @@ func TestOnlyTheLastHundredEndsAreShown(t *testing.T) {
 		require.NoError(t, peers[i].Close())
 		_, err := conn.Read(make([]byte, 1))
 		require.Error(t, err)
-		require.True(t, errors.Is(conn.Err(), liveness.ErrPeerClosed))
 	}
 	a := getJSON(t, h, "&group=ends")
 	assert.Len(t, a.Ends, 100)
 	assert.Len(t, getJSON(t, h, "&group=ends&limit=7").Ends, 7)
 	assert.Len(t, a.Connections, 150) // ended, and not closed
-	for i := range a.Ends[1:] {
-		assert.False(t, a.Ends[i+1].Time.After(a.Ends[i].Time))
-	}
 	assert.Contains(t, text(get(h, "?group=ends&state=disconnected").Body.String()), "150 connections have ended and are not closed.")
 	assert.Contains(t, get(h, "?group=ends").Body.String(), "closed by peer, not closed")
 }
