@@ -30,17 +30,12 @@ func TestOnlyALocalClientWithALocalHostIsAllowed(t *testing.T) {
 		assert.False(t, isLocal(request(client, "localhost")), "%q", client)
 	}
 	assert.True(t, isLocal(request("[::ffff:127.0.0.1]:1", "localhost")))
-}
-
-func TestARequestThroughAProxyIsNotLocal(t *testing.T) {
 	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host"} {
-		r := httptest.NewRequest("GET", "http://localhost/", nil)
-		r.RemoteAddr = "127.0.0.1:1"
-		assert.True(t, isLocal(r))
-		r.Header.Set(name, "127.0.0.1")
-		assert.False(t, isLocal(r), name)
-		r.Header.Set(name, "")
-		assert.False(t, isLocal(r), name)
+		for _, value := range []string{"127.0.0.1", ""} {
+			r := request("127.0.0.1:1", "localhost")
+			r.Header.Set(name, value)
+			assert.False(t, isLocal(r), name)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	patience    = 200 * time.Millisecond // for methods that may block, in one collection
 )
 
-// A collection is what a collector found. It has no Conn, and keeps none from being freed.
+// A collection is what a collector found. It has no Conn, so that none is kept from being freed.
 type collection struct {
 	At     time.Time
 	Open   int

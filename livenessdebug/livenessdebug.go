@@ -79,7 +79,7 @@ type Options struct {
 }
 
 // Handler returns a handler that serves the page and the JSON, at the path that it is mounted
-// at and nowhere else. It answers GET and HEAD. Nil are the zero Options.
+// at and nowhere else. It answers GET and HEAD. A nil opts is the zero Options.
 //
 // It takes the path from the pattern of an [http.ServeMux]. Elsewhere it serves the paths
 // that end with a slash, so use [http.StripPrefix] with another router.

@@ -5,13 +5,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,13 +52,11 @@ func get(h http.Handler, query string, change ...func(*http.Request)) *httptest.
 	return w
 }
 
-// An answer is the JSON as its documentation says.
+// An answer is what tests need of the JSON.
 type answer struct {
-	Time                                time.Time
-	Open, Examined, Matching, NotClosed int
-	Totals                              map[string]uint64
-	Groups                              []map[string]any
-	Connections, Ends                   []connection
+	Time              time.Time
+	Matching          int
+	Connections, Ends []connection
 }
 
 type connection struct {
@@ -149,7 +150,7 @@ func TestHostileNamesAreEscaped(t *testing.T) {
 	pipes(t, 1, &liveness.Config{Group: group})
 	h := livenessdebug.Handler(nil)
 
-	body := get(h, "?group="+urlEncoded(hostile)).Body.String()
+	body := get(h, "?group="+url.QueryEscape(hostile)).Body.String()
 	assert.Contains(t, body, "2 of 2")
 	assert.NotContains(t, body, "<script")
 	assert.NotContains(t, body, "<img")
@@ -157,14 +158,6 @@ func TestHostileNamesAreEscaped(t *testing.T) {
 	require.NoError(t, conn.Close())
 	assert.NotContains(t, get(livenessdebug.Handler(nil), "").Body.String(), "<img") // among the ends
 	assert.Equal(t, path, getJSON(t, livenessdebug.Handler(nil), "").Ends[0].Peer)
-}
-
-func urlEncoded(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		fmt.Fprintf(&b, "%%%02x", c)
-	}
-	return b.String()
 }
 
 func TestTenThousandConnectionsAreLimited(t *testing.T) {
@@ -204,12 +197,7 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 	assert.Equal(t, "local", ended.(map[string]any)["status"].(map[string]any)["reason"])
 }
 
-func keys(object any) (names []string) {
-	for name := range object.(map[string]any) {
-		names = append(names, name)
-	}
-	return names
-}
+func keys(object any) []string { return slices.Collect(maps.Keys(object.(map[string]any))) }
 
 // A foreign connection is not package net's, and its methods may block.
 type foreign struct {
@@ -257,19 +245,14 @@ func TestRequestsAtTheSameTimeShareTheSystemCalls(t *testing.T) {
 	f, _ := wrapForeign(t, "shared")
 	h := livenessdebug.Handler(nil)
 	before := f.asked.Load()
-	get(h, "?group=shared")
-	once := f.asked.Load() - before
-	require.Positive(t, once)
-
-	before = f.asked.Load()
-	start := time.Now()
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() { get(h, fmt.Sprintf("?group=shared&limit=%d", 1+i)) })
 	}
 	all.Wait()
-	collections := 2 + int64(time.Since(start)/time.Second)
-	assert.LessOrEqual(t, f.asked.Load()-before, collections*once)
+	asked := f.asked.Load() - before
+	assert.Positive(t, asked)
+	assert.Less(t, asked, int64(50)) // also where the hub makes checks of its own
 }
 
 func TestACollectionIsForgottenAfterASecond(t *testing.T) {
@@ -295,8 +278,11 @@ func TestAConnectionThatBlocksDelaysNobody(t *testing.T) {
 	assert.Len(t, first.Connections, 1)
 	assert.Equal(t, "unknown", getJSON(t, h, "&group=blocks").Connections[0].Status["state"])
 	asked := f.asked.Load()
-	require.Eventually(t, func() bool { return getJSON(t, h, "").Time.After(first.Time) }, time.Minute, 50*time.Millisecond)
-	assert.Equal(t, asked, f.asked.Load()) // no second goroutine waits for it
+	for range 2 {
+		require.Eventually(t, func() bool { return getJSON(t, h, "").Time.After(first.Time) }, time.Minute, 50*time.Millisecond)
+		first = getJSON(t, h, "")
+	}
+	assert.LessOrEqual(t, f.asked.Load(), asked+1) // the hub's; no second goroutine of the handler waits for it
 }
 
 func TestEndsTellWhatIsSafeAndKeepNoConn(t *testing.T) {
@@ -308,25 +294,27 @@ func TestEndsTellWhatIsSafeAndKeepNoConn(t *testing.T) {
 	assert.Equal(t, "local", end.Status["reason"])
 	assert.WithinDuration(t, time.Now(), end.Time, time.Minute)
 
-	near, far := net.Pipe()
-	kept, err := liveness.Wrap(failing{near}, &liveness.Config{Group: &liveness.Group{Name: "forgotten"}})
+	inner := new(failing)
+	kept, err := liveness.Wrap(inner, &liveness.Config{Group: &liveness.Group{Name: "forgotten"}})
 	require.NoError(t, err)
 	_, _ = kept.Read(make([]byte, 1))
 	require.Error(t, kept.Err())
-	forgotten := weak.Make(kept)
-	kept, near = nil, nil
-	_ = far.Close()
+	forgotten := weak.Make(inner)
+	inner, kept = nil, nil
 	require.Eventually(t, func() bool { runtime.GC(); return forgotten.Value() == nil }, time.Minute, time.Millisecond)
 	end = getJSON(t, h, "&group=forgotten").Ends[0]
 	assert.Equal(t, "peer reset the connection", end.Status["error"]) // without what the application said
 }
 
 // failing is a connection whose Read fails with an error that leads to the connection.
-type failing struct{ net.Conn }
+type failing struct {
+	net.Conn
+	_ [64]byte
+}
 
-func (f failing) Read([]byte) (int, error) { return 0, failure{f} }
+func (f *failing) Read([]byte) (int, error) { return 0, failure{f} }
 
-type failure struct{ failing }
+type failure struct{ *failing }
 
 func (failure) Error() string { return "failure" }
 
@@ -342,6 +330,7 @@ func TestOnlyTheLastHundredEndsAreShown(t *testing.T) {
 	assert.Len(t, a.Ends, 100)
 	assert.Len(t, getJSON(t, h, "&group=ends&limit=7").Ends, 7)
 	assert.Len(t, a.Connections, 150) // ended, and not closed
+	assert.Empty(t, getJSON(t, h, "&group=ends&state=suspect").Connections)
 	assert.Contains(t, text(get(h, "?group=ends&state=disconnected").Body.String()), "150 connections have ended and are not closed.")
 	assert.Contains(t, get(h, "?group=ends").Body.String(), "closed by peer, not closed")
 }
