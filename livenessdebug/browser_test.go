@@ -164,10 +164,9 @@ func TestBrowserShowsEndsOfRealPeers(t *testing.T) {
 	rowOf(t, sorted, "connections", s.suspect)
 	if dir := os.Getenv("LIVENESS_SCREENSHOTS"); dir != "" {
 		for name, args := range map[string][]string{
-			"debug":             {"--window-size=1280,1010", "--blink-settings=preferredColorScheme=1"},
-			"debug-dark":        {"--window-size=1280,1010", "--blink-settings=preferredColorScheme=0"},
-			"debug-narrow":      {"--window-size=400,1400", "--blink-settings=preferredColorScheme=1"},
-			"debug-dark-narrow": {"--window-size=400,1400", "--blink-settings=preferredColorScheme=0"},
+			"debug":        {"--window-size=1280,1010", "--blink-settings=preferredColorScheme=1"},
+			"debug-dark":   {"--window-size=1280,1010", "--blink-settings=preferredColorScheme=0"},
+			"debug-narrow": {"--window-size=400,1400", "--blink-settings=preferredColorScheme=1"},
 		} {
 			browse(t, server.URL, append(args, "--screenshot="+filepath.Join(dir, name+".png"))...)
 		}
