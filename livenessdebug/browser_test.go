@@ -26,7 +26,7 @@ import (
 func chromium(ctx context.Context, t *testing.T, url string, args ...string) *exec.Cmd {
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("ci/browser.sh installs what this test needs: ", err)
+		t.Skip("ci/page.sh installs what this test needs: ", err)
 	}
 	profile, err := os.MkdirTemp("", "livenessdebug")
 	require.NoError(t, err)
