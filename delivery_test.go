@@ -279,3 +279,21 @@ func TestErrorsAreThoseOfTheBareConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestReadBringsTheResetOfMPTCP has a Read take the errno, which on MPTCP is all that tells a reset from two FINs, while the
+// event of the reset causes a check.
+func TestReadBringsTheResetOfMPTCP(t *testing.T) {
+	testutil.NeedsNotices(t)
+	testutil.Deadline(t)
+	for i := range 200 {
+		conn, peer := livenesstest.Pair(t, "mptcp")
+		c := wrap(t, conn, nil)
+		read := testutil.GoReadAll(c)
+		testutil.MustOrSkip(t, peer.Reset())
+		testutil.Await(t, c.Done())
+		if got := testutil.Await(t, read); got.Err == io.EOF || !errors.Is(c.Err(), liveness.ErrPeerReset) {
+			t.Fatalf("round %d: Read returned %v, Err() = %v", i, got.Err, c.Err())
+		}
+		c.Close()
+	}
+}

@@ -33,6 +33,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		// A connection in between may write meanwhile, as TLS does for a handshake.
 		defer c.endWrite(c.beginWrite())
 	}
+	if c.sock.family == familyMPTCP {
+		defer c.beginIO().endIO()
+	}
 	n, err := c.inner.Read(b)
 	if err != nil {
 		return c.readFailed(b, n, err)
