@@ -22,7 +22,10 @@ func Next(conn net.Conn) net.Conn {
 	}
 	under, promotes := embedded(conn)
 	if u, ok := conn.(netConner); ok && !promotes && !IsNil(conn) {
-		return u.NetConn()
+		under = u.NetConn()
+	}
+	if IsNil(under) {
+		return nil
 	}
 	return under
 }
