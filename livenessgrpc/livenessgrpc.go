@@ -34,7 +34,7 @@
 // # PeerTimeout
 //
 // A Config without PeerTimeout gets [DefaultPeerTimeout] where the connection can keep
-// it, and none elsewhere, as on AF_UNIX. A FIN always ends a connection of gRPC, so
+// it, and none elsewhere. A FIN always ends a connection of gRPC, so
 // AllowHalfClose has no effect.
 package livenessgrpc
 

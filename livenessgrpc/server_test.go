@@ -285,21 +285,29 @@ func TestACancelledCallDoesNotEndTheConnection(t *testing.T) {
 func TestConfigThatCannotBeKept(t *testing.T) {
 	for name, listener := range listeners {
 		t.Run(name, func(t *testing.T) {
-			for network, cfg := range map[string]*liveness.Config{
-				"tcp":  {PeerTimeout: time.Second},
-				"unix": {PeerTimeout: time.Minute},
+			pipes := bufconn.Listen(1000)
+			tcp := listen(t, "tcp")
+			for _, tt := range []struct {
+				l           net.Listener
+				peerTimeout time.Duration
+				dial        func() (net.Conn, error)
+				unsupported bool
+			}{
+				{tcp, time.Second, func() (net.Conn, error) { return net.Dial("tcp", tcp.Addr().String()) }, false},
+				{pipes, time.Minute, pipes.Dial, true}, // known only when a connection comes
 			} {
-				l := listener(listen(t, network), cfg)
 				served := make(chan error, 1)
 				s := grpc.NewServer(livenessgrpc.ServerOption())
+				l := listener(tt.l, &liveness.Config{PeerTimeout: tt.peerTimeout})
 				go func() { served <- s.Serve(l) }()
-				conn, dialErr := net.Dial(network, l.Addr().String())
-				err := <-served
-				require.Error(t, err)
-				assert.Contains(t, err.Error(), "PeerTimeout")
-				assert.Equal(t, network == "unix", errors.Is(err, errors.ErrUnsupported))
-				if dialErr == nil { // Serve closes a listener whose Config no connection can keep
-					conn.Close()
+				go tt.dial() // fails where Serve was first to close the listener
+				select {
+				case err := <-served:
+					require.Error(t, err)
+					assert.Contains(t, err.Error(), "PeerTimeout")
+					assert.Equal(t, tt.unsupported, errors.Is(err, errors.ErrUnsupported))
+				case <-time.After(patience):
+					require.Fail(t, "Serve goes on")
 				}
 				s.Stop()
 			}
