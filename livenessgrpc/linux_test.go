@@ -71,7 +71,8 @@ func TestWatchedKeepsTheUserTimeoutOfGRPC(t *testing.T) {
 // Without ReadOnReady a wrapped connection costs 32 kB more, for gRPC's read buffer.
 func TestIdleConnectionsKeepThePooledReadBuffer(t *testing.T) {
 	bare := heapOfIdleConnections(t, listen(t, "tcp"))
-	for name, listener := range listeners {
+	for _, name := range []string{"wrapped", "watched"} {
+		listener := listeners[name]
 		with := heapOfIdleConnections(t, listener(listen(t, "tcp"), nil))
 		t.Logf("%s: %d bytes for each connection, bare: %d", name, with, bare)
 		assert.Less(t, with-bare, 6000, name)
@@ -81,6 +82,7 @@ func TestIdleConnectionsKeepThePooledReadBuffer(t *testing.T) {
 // heapOfIdleConnections returns what each idle connection of a server costs.
 func heapOfIdleConnections(t *testing.T, l net.Listener) int {
 	const count = 300
+	require.Eventually(t, func() bool { return liveness.Totals().Open == 0 }, patience, 10*time.Millisecond)
 	s := serve(t, l, insecureTCP(t))
 	before := heap()
 	var conns []net.Conn
@@ -106,6 +108,7 @@ func heapOfIdleConnections(t *testing.T, l net.Listener) int {
 	for _, c := range conns {
 		c.Close()
 	}
+	s.Stop()
 	return used / count
 }
 

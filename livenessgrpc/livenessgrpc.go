@@ -24,7 +24,8 @@
 // [WatchListener] leaves gRPC the bare connection, for credentials that need a
 // *[net.TCPConn]. gRPC then reads the peer's FIN or RST itself and closes at once, mostly
 // before the library could see why: the reason is often only [net.ErrClosed], or the
-// context ends without one. The time-outs of the Config have their reason every time.
+// context ends without one. On AF_UNIX a reset that gRPC has read looks like a close. The
+// time-outs of the Config have their reason every time.
 //
 // # Clients
 //
