@@ -62,7 +62,11 @@ func TestClientFindsAServerThatVanished(t *testing.T) {
 					cut(t, accepted, live)
 				}
 				start := time.Now()
-				err = <-result
+				select {
+				case err = <-result:
+				case <-time.After(patience):
+					require.Fail(t, "the call goes on")
+				}
 				assert.Equal(t, codes.Unavailable, status.Code(err))
 				assert.Less(t, time.Since(start), peerTimeout*5/4+2*time.Second)
 				assert.ErrorIs(t, <-ends, liveness.ErrPeerLost)

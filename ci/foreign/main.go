@@ -28,7 +28,7 @@ var suites = []suite{
 	{"net/http", "", []string{"net/http"}, []string{"-short"}},
 	{"x/net/http2", "golang.org/x/net@v0.62.0", []string{"./http2"}, nil},
 	{"x/crypto/ssh", "golang.org/x/crypto@v0.52.0", []string{"./ssh"}, nil},
-	{"yamux", "github.com/hashicorp/yamux@v0.1.2", []string{"."}, nil},
+	{"yamux", "github.com/hashicorp/yamux@v0.1.2", []string{"."}, []string{"-short"}},
 	{"websocket", "github.com/coder/websocket@v1.8.15", []string{".", "./wsjson"}, nil},
 	{"grpc transport", "google.golang.org/grpc@v1.85.0", []string{"./internal/transport"}, nil},
 }
