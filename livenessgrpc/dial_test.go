@@ -2,6 +2,7 @@ package livenessgrpc_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -69,7 +70,12 @@ func TestClientFindsAServerThatVanished(t *testing.T) {
 				}
 				assert.Equal(t, codes.Unavailable, status.Code(err))
 				assert.Less(t, time.Since(start), peerTimeout*5/4+2*time.Second)
-				assert.ErrorIs(t, <-ends, liveness.ErrPeerLost)
+				end := <-ends
+				if name == "watched" && errors.Is(end, net.ErrClosed) {
+					t.Log("gRPC has read the time-out of the kernel first")
+				} else {
+					assert.ErrorIs(t, end, liveness.ErrPeerLost)
+				}
 				t.Log(err)
 			})
 		}

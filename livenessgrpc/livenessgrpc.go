@@ -22,10 +22,11 @@
 // links that lose packets.
 //
 // [WatchListener] leaves gRPC the bare connection, for credentials that need a
-// *[net.TCPConn]. gRPC then reads the peer's FIN or RST itself and closes at once, mostly
-// before the library could see why: the reason is often only [net.ErrClosed], or the
-// context ends without one. On AF_UNIX a reset that gRPC has read looks like a close. The
-// time-outs of the Config have their reason every time.
+// *[net.TCPConn], with its TCP_USER_TIMEOUT. gRPC then reads a FIN, a RST or a time-out of
+// the kernel itself and closes at once, often before the library could see why: the reason
+// is then [net.ErrClosed], or the context ends without one. On AF_UNIX a reset that gRPC
+// has read looks like a close. What the library itself finds, such as data that is not
+// acknowledged or a StallTimeout, has its reason every time.
 //
 // # Clients
 //

@@ -160,10 +160,15 @@ func (g *gate) Read(b []byte) (int, error) {
 
 func (g *gate) Close() error {
 	g.once.Do(func() { close(g.closed) })
-	return g.Conn.Close()
+	select {
+	case <-g.shut:
+		return nil
+	default:
+		return g.Conn.Close()
+	}
 }
 
-// stopReading leaves what comes from now on in the socket.
+// stopReading leaves what comes from now on in the socket, and its end to the test.
 func (g *gate) stopReading() {
 	close(g.shut)
 	g.Conn.SetReadDeadline(time.Unix(1, 0))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/livenessgrpc"
+	"github.com/go-liveness/liveness/livenesstest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/netutil"
@@ -311,6 +312,38 @@ func TestConfigThatCannotBeKept(t *testing.T) {
 				}
 				s.Stop()
 			}
+		})
+	}
+}
+
+func TestCloseAfterAResetIsAReset(t *testing.T) {
+	l := livenessgrpc.NewListener(listen(t, "tcp"), nil)
+	defer l.Close()
+	for range 20 { // gRPC may close for a reason of its own before it reads
+		peer, err := livenesstest.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		require.NoError(t, peer.Reset())
+		conn.Close()
+		live, ok := liveness.From(conn)
+		require.True(t, ok)
+		require.ErrorIs(t, live.Err(), liveness.ErrPeerReset)
+	}
+}
+
+func TestConnectionsThatGRPCNeverTagsAreForgotten(t *testing.T) {
+	for name, listener := range listeners {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, listener(listen(t, "tcp"), nil), insecureTCP(t))
+			for range 5 {
+				peer, err := livenesstest.Dial("tcp", s.address)
+				require.NoError(t, err)
+				_, err = peer.Read(make([]byte, 1)) // gRPC's settings: it waits for those of the client
+				require.NoError(t, err)
+				require.NoError(t, peer.Close())
+			}
+			require.Eventually(t, func() bool { return livenessgrpc.Pending() == 0 }, patience, 10*time.Millisecond)
 		})
 	}
 }
