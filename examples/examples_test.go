@@ -4,7 +4,6 @@ package examples_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -13,21 +12,16 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/examples/internal/program"
 	"github.com/go-liveness/liveness/livenesstest"
 )
-
-// patience bounds every wait, for a machine that has much else to do.
-const patience = 20 * time.Second
 
 // never is a step of work that no test waits for: it has to be stopped.
 const never = "-step=1h"
@@ -38,19 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestExamples(t *testing.T) {
-	switch runtime.GOOS {
-	case "js", "wasip1", "ios", "android", "plan9":
-		t.Skipf("no programs are built and started on %s", runtime.GOOS)
-	}
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skipf("no go command to build the examples with: %v", err)
-	}
-	dir := t.TempDir()
-	build := exec.Command(goTool, "build", "-o", dir+string(filepath.Separator), "./...")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", build, err, out)
-	}
+	dir := program.Build(t, "./...")
 	for name, test := range map[string]func(*testing.T, string){
 		"vanish":     testVanish,
 		"heartbeat":  testHeartbeat,
@@ -59,103 +41,50 @@ func TestExamples(t *testing.T) {
 		"tlsserver":  testTLSServer,
 		"pool":       testPool,
 		"proxy":      testProxy,
+		"shutdown":   testShutdown,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if runtime.GOOS == "windows" {
-				name += ".exe"
-			}
-			test(t, filepath.Join(dir, name))
+			test(t, program.Path(dir, name))
 		})
 	}
 }
 
-// needLook skips the test where an idle connection shows nothing.
-func needLook(t *testing.T) {
+// needCheck skips the test where an idle connection shows nothing.
+func needCheck(t *testing.T) {
 	t.Helper()
 	conn, _ := livenesstest.Pair(t, "tcp4")
 	if err := liveness.Check(conn); errors.Is(err, errors.ErrUnsupported) {
-		t.Skipf("no ending is seen without a Read: %v", err)
-	}
-}
-
-// needNotice skips the test where nobody is told of an ending without a look.
-func needNotice(t *testing.T) {
-	t.Helper()
-	bare, peer := livenesstest.Pair(t, "tcp4")
-	conn, err := liveness.Wrap(bare, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer.Close()
-	select {
-	case <-conn.Done():
-	case <-time.After(5 * time.Second):
-		t.Skipf("no notice of an ending on %s", runtime.GOOS)
-	}
-}
-
-func testVanish(t *testing.T, path string) {
-	if runtime.GOOS != "linux" {
-		t.Skipf("vanish cuts cables, which it cannot on %s", runtime.GOOS)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path)
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, found := strings.Cut(string(out), "how the client went")
-	if !found {
-		t.Fatal("no table")
-	}
-	for row, said := range map[string]string{
-		"close":                      "ErrPeerClosed",
-		"close behind unread data":   "ErrPeerClosed",
-		"half-close":                 "ErrPeerClosed",
-		"half-close, AllowHalfClose": "half-closed",
-		"reset":                      "ErrPeerReset",
-		"reset behind unread data":   "ErrPeerReset",
-		"SIGKILL":                    "ErrPeerClosed",
-		"SIGKILL with unread data":   "ErrPeerReset",
-		"TLS close":                  "ErrPeerClosed",
-		"cable cut while idle":       "ErrPeerLost",
-		"cable cut, data in flight":  "ErrPeerLost",
-		"hung program (SIGSTOP)":     "ErrPeerIdle",
-		"stopped reading":            "ErrPeerStalled",
-		"it stays":                   "alive",
-	} {
-		shown := false
-		for line := range strings.Lines(table) {
-			shown = shown || strings.HasPrefix(line, "  "+row+"  ") && strings.Contains(line, said)
-		}
-		if !shown {
-			t.Errorf("no row %q that says %s", row, said)
-		}
-	}
-	for line := range strings.Lines(string(out)) {
-		if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 100 {
-			t.Errorf("too long: %s", line)
-		}
-	}
-	if bytes.ContainsRune(out, '\x1b') {
-		t.Error("colour, and no terminal")
+		t.Skipf("no end is seen without a Read: %v", err)
 	}
 }
 
 func testServer(t *testing.T, path string) {
-	needNotice(t)
+	program.NeedEvents(t)
+	minute := program.PeerTimeout(t, time.Minute)
 	t.Run("answers", func(t *testing.T) {
-		p := start(t, path, "-step=1ms")
-		peer := dial(t, p.addr)
+		p := program.Start(t, path, "-step=1ms", minute)
+		peer := program.Dial(t, p.Addr)
 		fmt.Fprintln(peer, "hello")
-		if line := readLine(t, peer); line != "hello\n" {
+		if line := program.ReadLine(t, peer); line != "hello\n" {
 			t.Errorf("got %q", line)
 		}
 		peer.Close()
-		p.expect(t, ": left")
+		p.Expect(t, ": left")
+	})
+	t.Run("reset is not left", func(t *testing.T) {
+		p := program.Start(t, path, "-step=1ms", minute)
+		peer := program.Dial(t, p.Addr)
+		p.Expect(t, ": connected")
+		peer.Reset()
+		p.ExpectNext(t, peer.LocalAddr().String(), []string{": gone: ", liveness.ErrPeerReset.Error()}, "left")
+	})
+	t.Run("long line is not left", func(t *testing.T) {
+		p := program.Start(t, path, "-step=1ms", minute)
+		peer := program.Dial(t, p.Addr)
+		p.Expect(t, ": connected")
+		peer.Write(bytes.Repeat([]byte("x"), 65<<10))
+		p.ExpectNext(t, peer.LocalAddr().String(), []string{": refused: ", bufio.ErrTooLong.Error()}, "left")
 	})
 	for _, end := range []struct {
 		name   string
@@ -167,47 +96,59 @@ func testServer(t *testing.T, path string) {
 		{"reset", (*livenesstest.Peer).Reset, liveness.ErrPeerReset},
 	} {
 		t.Run(end.name, func(t *testing.T) {
-			p := start(t, path, never)
-			peer := dial(t, p.addr)
+			p := program.Start(t, path, never, minute)
+			peer := program.Dial(t, p.Addr)
 			fmt.Fprint(peer, "hello\nand more, which is not read\n")
-			p.expect(t, `working on "hello"`)
+			p.Expect(t, `working on "hello"`)
 			if err := end.end(peer); err != nil {
 				t.Fatal(err)
 			}
-			p.expect(t, "stopped: ", end.reason.Error())
+			p.Expect(t, "stopped: ", end.reason.Error())
 		})
 	}
+	t.Run("cable cut", func(t *testing.T) {
+		t.Parallel()
+		p := program.Start(t, path, never, "-peer-timeout=4s")
+		peer := program.Dial(t, p.Addr)
+		fmt.Fprintln(peer, "hello")
+		p.Expect(t, `working on "hello"`)
+		program.Cut(t, peer)
+		p.Expect(t, "stopped: ", liveness.ErrPeerLost.Error())
+	})
 }
 
 func testHTTPServer(t *testing.T, path string) {
-	needNotice(t)
-	p := start(t, path, never)
-	t.Run("unread body", func(t *testing.T) {
-		peer := dial(t, p.addr)
-		fmt.Fprint(peer, "POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of the body")
-		p.expect(t, "POST "+peer.LocalAddr().String()+": 0 % done")
-		peer.Close()
-		p.expect(t, "POST "+peer.LocalAddr().String()+": stopped: ", liveness.ErrPeerClosed.Error())
-	})
-	t.Run("reset", func(t *testing.T) {
-		peer := dial(t, p.addr)
-		fmt.Fprint(peer, "POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of the body")
-		p.expect(t, "POST "+peer.LocalAddr().String()+": 0 % done")
-		peer.Reset()
-		p.expect(t, "POST "+peer.LocalAddr().String()+": stopped: ", liveness.ErrPeerReset.Error())
-	})
-	t.Run("no body", func(t *testing.T) {
-		// net/http reads on here and notices the end too; the reason must be ours.
-		peer := dial(t, p.addr)
-		fmt.Fprint(peer, "GET /work HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		p.expect(t, "GET "+peer.LocalAddr().String()+": 0 % done")
-		peer.Close()
-		p.expect(t, "GET "+peer.LocalAddr().String()+": stopped: ", liveness.ErrPeerClosed.Error())
-	})
+	program.NeedEvents(t)
+	minute := program.PeerTimeout(t, time.Minute)
+	p := program.Start(t, path, never, minute)
+	const unread = "POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of the body"
+	const large = 1 << 20 // more than the receive buffer takes
+	for _, end := range []struct {
+		name, request string
+		end           func(*livenesstest.Peer) error
+		reason        error
+	}{
+		{"unread body", unread, (*livenesstest.Peer).Close, liveness.ErrPeerClosed},
+		{"reset", unread, (*livenesstest.Peer).Reset, liveness.ErrPeerReset},
+		// net/http reads on here and notices the end too; the reason must be the library's.
+		{"no body", "GET /work HTTP/1.1\r\nHost: localhost\r\n\r\n", (*livenesstest.Peer).Close, liveness.ErrPeerClosed},
+		{"large body, spooled", fmt.Sprintf("POST /spool HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+			large, strings.Repeat("x", large)), (*livenesstest.Peer).Close, liveness.ErrPeerClosed},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			peer := program.Dial(t, p.Addr)
+			io.WriteString(peer, end.request)
+			p.Expect(t, peer.LocalAddr().String()+": 0 % done")
+			if err := end.end(peer); err != nil {
+				t.Fatal(err)
+			}
+			p.Expect(t, peer.LocalAddr().String()+": stopped: ", end.reason.Error())
+		})
+	}
 	t.Run("answers", func(t *testing.T) {
-		p := start(t, path, "-step=1ms")
-		client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-		response, err := client.Get("http://" + p.addr + "/work")
+		p := program.Start(t, path, "-step=1ms", minute)
+		client := &http.Client{Timeout: program.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
+		response, err := client.Get("http://" + p.Addr + "/work")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,13 +158,22 @@ func testHTTPServer(t *testing.T, path string) {
 			t.Errorf("got %q, %v", body, err)
 		}
 	})
+	t.Run("cable cut", func(t *testing.T) {
+		t.Parallel()
+		p := program.Start(t, path, never, "-peer-timeout=4s")
+		peer := program.Dial(t, p.Addr)
+		io.WriteString(peer, unread)
+		p.Expect(t, ": 0 % done")
+		program.Cut(t, peer)
+		p.Expect(t, ": stopped: ", liveness.ErrPeerLost.Error())
+	})
 }
 
 // testHeartbeat has one client answer each ping, and another one hang: a process
 // that was stopped, whose kernel acknowledges the pings in its name.
 func testHeartbeat(t *testing.T, path string) {
-	server := start(t, path, "-silence=500ms")
-	hung, err := livenesstest.StartProcess("tcp", server.addr)
+	server := program.Start(t, path, "-silence=500ms")
+	hung, err := livenesstest.StartProcess("tcp", server.Addr)
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
@@ -237,11 +187,11 @@ func testHeartbeat(t *testing.T, path string) {
 	if err := hung.Stop(); err != nil {
 		t.Skipf("no process can be stopped: %v", err)
 	}
-	well := dial(t, server.addr)
+	well := program.Dial(t, server.Addr)
 	name := well.LocalAddr().String()
 	for range 4 { // longer than the other one lasts
 		for _, want := range []string{"ping\n", "heard: pong\n"} {
-			if line := readLine(t, well); line != want {
+			if line := program.ReadLine(t, well); line != want {
 				t.Fatalf("read %q instead of %q", line, want)
 			}
 			if want == "ping\n" {
@@ -249,85 +199,128 @@ func testHeartbeat(t *testing.T, path string) {
 			}
 		}
 	}
-	server.expect(t, "hangs", liveness.ErrPeerIdle.Error())
+	server.Expect(t, "hangs", liveness.ErrPeerIdle.Error())
 	well.Close()
-	server.expect(t, name, "left")
+	server.Expect(t, name, "left")
 }
 
 func testTLSServer(t *testing.T, path string) {
-	needNotice(t)
-	// Its certificate is made anew whenever it starts, and nobody vouches for it.
+	program.NeedEvents(t)
+	minute := program.PeerTimeout(t, time.Minute)
+	// No client trusts the certificate, which is made anew at each start.
 	config := &tls.Config{InsecureSkipVerify: true}
 	t.Run("answers", func(t *testing.T) {
-		p := start(t, path, "-step=1ms")
-		conn := tls.Client(dial(t, p.addr), config)
+		p := program.Start(t, path, "-step=1ms", minute)
+		conn := tls.Client(program.Dial(t, p.Addr), config)
 		fmt.Fprintln(conn, "hello")
-		if line := readLine(t, conn); line != "hello\n" {
+		if line := program.ReadLine(t, conn); line != "hello\n" {
 			t.Errorf("got %q", line)
 		}
 		conn.Close()
-		p.expect(t, ": left")
+		p.ExpectNext(t, conn.LocalAddr().String()+": ", nil, "stopped", "nil")
 	})
-	t.Run("stops", func(t *testing.T) {
-		p := start(t, path, never)
-		peer := dial(t, p.addr)
-		conn := tls.Client(peer, config)
-		fmt.Fprint(conn, "hello\nand more, which is not read\n")
-		p.expect(t, `working on "hello"`)
-		// What TLS sent us, tickets for the next session, is unread: that would make
-		// of its Close a reset.
-		peer.Close()
-		p.expect(t, "stopped: ", liveness.ErrPeerClosed.Error())
+	// What TLS sent to the client, tickets for the next session, is unread: a Close of the
+	// *tls.Conn would send a reset for it. The Peer's Close reads it first.
+	for _, end := range []struct {
+		name   string
+		end    func(*livenesstest.Peer) error
+		reason error
+	}{
+		{"close", (*livenesstest.Peer).Close, liveness.ErrPeerClosed},
+		{"reset", (*livenesstest.Peer).Reset, liveness.ErrPeerReset},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			p := program.Start(t, path, never, minute)
+			peer := program.Dial(t, p.Addr)
+			conn := tls.Client(peer, config)
+			fmt.Fprint(conn, "hello\nand more, which is not read\n")
+			p.Expect(t, `working on "hello"`)
+			if err := end.end(peer); err != nil {
+				t.Fatal(err)
+			}
+			p.Expect(t, "stopped: ", end.reason.Error())
+		})
+	}
+	t.Run("cable cut", func(t *testing.T) {
+		t.Parallel()
+		p := program.Start(t, path, never, "-peer-timeout=4s")
+		peer := program.Dial(t, p.Addr)
+		fmt.Fprintln(tls.Client(peer, config), "hello")
+		p.Expect(t, `working on "hello"`)
+		program.Cut(t, peer)
+		p.Expect(t, "stopped: ", liveness.ErrPeerLost.Error())
 	})
+}
+
+// testShutdown ends the server while one client waits for an answer and one is idle.
+func testShutdown(t *testing.T, path string) {
+	program.NeedEvents(t)
+	if runtime.GOOS == "windows" {
+		t.Skip("no interrupt is sent to another process on windows")
+	}
+	p := program.Start(t, path, "-step=500ms", program.PeerTimeout(t, time.Minute))
+	idle, busy := program.Dial(t, p.Addr), program.Dial(t, p.Addr)
+	fmt.Fprintln(idle, "first")
+	if line := program.ReadLine(t, idle); line != "first\n" {
+		t.Errorf("got %q", line)
+	}
+	fmt.Fprintln(busy, "hello")
+	p.Expect(t, `working on "hello"`)
+	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	p.Expect(t, "ending, 2 clients are connected")
+	if line := program.ReadLine(t, busy); line != "hello\n" {
+		t.Errorf("got %q", line)
+	}
+	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the idle client got %v", err)
+	}
+	p.Expect(t, "ended: ", "Open:0", "Wrapped:2", "Local:2")
+	p.Success(t)
 }
 
 func testPool(t *testing.T, path string) {
-	needLook(t)
-	p := start(t, path)
-	p.expect(t, "pool: dialling")
-	p.expect(t, "answer: one")
-	p.expect(t, "pool: using a connection again")
-	p.expect(t, "answer: two")
-	p.expect(t, "pool: dropping a connection", liveness.ErrPeerClosed.Error())
-	p.expect(t, "pool: dialling")
-	p.expect(t, "answer: three")
-	select {
-	case <-p.ended:
-		if !p.cmd.ProcessState.Success() {
-			t.Error(p.cmd.ProcessState)
-		}
-	case <-time.After(patience):
-		t.Error("it does not end")
-	}
+	needCheck(t)
+	p := program.Start(t, path)
+	p.Expect(t, "pool: dialling")
+	p.Expect(t, "answer: one")
+	p.Expect(t, "pool: using a connection again")
+	p.Expect(t, "answer: two")
+	p.Expect(t, "pool: dropping a connection", liveness.ErrPeerClosed.Error())
+	p.Expect(t, "pool: dialling")
+	p.Expect(t, "answer: three")
+	p.Success(t)
 }
 
 func testProxy(t *testing.T, path string) {
-	needNotice(t)
+	program.NeedEvents(t)
 	backend, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { backend.Close() })
-	p := start(t, path, "-to="+backend.Addr().String())
+	to := "-to=" + backend.Addr().String()
+	p := program.Start(t, path, to, program.PeerTimeout(t, time.Minute))
 	// connect returns the two sides, once the proxy is between them.
-	connect := func(t *testing.T) (client, server *livenesstest.Peer) {
-		client = dial(t, p.addr)
+	connect := func(t *testing.T, p *program.Program) (client, server *livenesstest.Peer) {
+		client = program.Dial(t, p.Addr)
 		conn, err := backend.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		server = livenesstest.NewPeer(conn)
 		t.Cleanup(func() { server.Close() })
-		server.SetDeadline(time.Now().Add(patience))
+		server.SetDeadline(time.Now().Add(program.Patience))
 		fmt.Fprintln(client, "hello")
-		if line := readLine(t, server); line != "hello\n" {
+		if line := program.ReadLine(t, server); line != "hello\n" {
 			t.Fatalf("the server got %q", line)
 		}
 		return client, server
 	}
 
 	t.Run("both ways", func(t *testing.T) {
-		client, server := connect(t)
+		client, server := connect(t, p)
 		before, counted := copied(t, p)
 		question, answer := make([]byte, 4<<20), make([]byte, 4<<20)
 		rand.Read(question)
@@ -353,30 +346,37 @@ func testProxy(t *testing.T, path string) {
 			t.Errorf("the client got %d bytes of %d, %v", len(got), len(answer), err)
 		}
 		sent.Wait()
-		p.expect(t, client.LocalAddr().String()+": both directions are over")
+		p.Expect(t, client.LocalAddr().String()+": both directions are over")
 		if after, _ := copied(t, p); counted && after-before > len(question)/2 {
 			t.Errorf("%d bytes went through the proxy's memory: no splice", after-before)
 		}
 	})
 	t.Run("client resets", func(t *testing.T) {
-		client, server := connect(t)
+		client, server := connect(t, p)
 		client.Reset()
 		wantReset(t, server)
-		p.expect(t, ": both directions are over")
+		p.Expect(t, ": both directions are over")
 	})
 	t.Run("server resets", func(t *testing.T) {
-		client, server := connect(t)
+		client, server := connect(t, p)
 		server.Reset()
 		wantReset(t, client)
-		p.expect(t, ": both directions are over")
+		p.Expect(t, ": both directions are over")
+	})
+	t.Run("client vanishes", func(t *testing.T) {
+		p := program.Start(t, path, to, "-peer-timeout=4s")
+		client, server := connect(t, p)
+		program.Cut(t, client)
+		wantReset(t, server)
+		p.Expect(t, "client: ", liveness.ErrPeerLost.Error())
 	})
 }
 
 // copied returns how many bytes the system calls read and write have moved between
 // a program and its kernel so far, where that is counted. Splice is not in it.
-func copied(t *testing.T, p *program) (n int, counted bool) {
+func copied(t *testing.T, p *program.Program) (n int, counted bool) {
 	t.Helper()
-	counts, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	counts, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.Cmd.Process.Pid))
 	if runtime.GOOS != "linux" || errors.Is(err, os.ErrNotExist) {
 		return 0, false // also a kernel without CONFIG_TASK_IO_ACCOUNTING
 	}
@@ -398,90 +398,5 @@ func wantReset(t *testing.T, conn net.Conn) {
 	var timeout net.Error
 	if err == nil || err == io.EOF || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("got %v, want a reset", err)
-	}
-}
-
-// dial returns a client of a program.
-func dial(t *testing.T, addr string) *livenesstest.Peer {
-	t.Helper()
-	peer, err := livenesstest.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { peer.Close() })
-	peer.SetDeadline(time.Now().Add(patience))
-	return peer
-}
-
-func readLine(t *testing.T, conn net.Conn) string {
-	t.Helper()
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return line
-}
-
-// A program is an example that runs.
-type program struct {
-	cmd   *exec.Cmd
-	addr  string        // from its first line
-	lines chan string   // what it prints
-	ended chan struct{} // closed when it is reaped
-}
-
-// start starts a program on a port of its own. It is killed at the end of the test.
-func start(t *testing.T, path string, args ...string) *program {
-	t.Helper()
-	p := &program{cmd: exec.Command(path, append(args, "-addr=127.0.0.1:0")...)}
-	p.lines, p.ended = make(chan string, 1000), make(chan struct{})
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cmd.Stderr = p.cmd.Stdout
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			p.lines <- scanner.Text()
-		}
-		close(p.lines)
-		p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.ended
-	})
-	p.addr = strings.TrimPrefix(p.expect(t, "listening on "), "listening on ")
-	return p
-}
-
-// expect waits for a line that contains all of words, and returns it. Lines before
-// it are skipped.
-func (p *program) expect(t *testing.T, words ...string) string {
-	t.Helper()
-	timeout := time.After(patience)
-	var skipped []string
-lines:
-	for {
-		select {
-		case line, ok := <-p.lines:
-			if !ok {
-				t.Fatalf("it ended without printing %q\n%s", words, strings.Join(skipped, "\n"))
-			}
-			for _, word := range words {
-				if !strings.Contains(line, word) {
-					skipped = append(skipped, line)
-					continue lines
-				}
-			}
-			t.Log(line)
-			return line
-		case <-timeout:
-			t.Fatalf("it does not print %q\n%s", words, strings.Join(skipped, "\n"))
-		}
 	}
 }

@@ -1,10 +1,10 @@
-// Heartbeat is a server that finds clients which hang: their kernel goes on
-// acknowledging whatever it is sent, and only their program can say that it is
-// well. After a silence the server asks, in the words of its protocol, and a
-// client that says nothing at all for three times as long is given up.
+// Heartbeat is a server that finds clients which hang. The kernel of such a client goes
+// on acknowledging what it is sent; only the program can answer. After a silence the
+// server asks, in the words of its protocol, and a client that sends nothing for three
+// times as long is given up:
 //
 //	go run ./examples/heartbeat
-//	nc 127.0.0.1 7777        # or: telnet 127.0.0.1 7777
+//	nc 127.0.0.1 7778        # or: telnet 127.0.0.1 7778
 //
 // Type any line in answer to each ping, and then stop typing.
 package main
@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	addr    = flag.String("addr", "127.0.0.1:7777", "address to listen on")
+	addr    = flag.String("addr", "127.0.0.1:7778", "address to listen on")
 	silence = flag.Duration("silence", 5*time.Second, "silence after which a client is asked")
 )
 
@@ -51,8 +51,8 @@ func serve(conn net.Conn) {
 	log.Printf("%s: connected", client)
 	out := &writer{w: conn}
 	if c, ok := liveness.From(conn); ok {
-		// The ping goes through the writer of the session, lock and all; with TLS it
-		// would be the *tls.Conn.
+		// The ping goes through the session's own writer, which has a lock; with TLS that
+		// writes to the *tls.Conn.
 		stop := c.OnSilence(*silence, func() {
 			log.Printf("%s: silent, asking", client)
 			fmt.Fprintln(out, "ping")
@@ -67,7 +67,7 @@ func serve(conn net.Conn) {
 	case err == nil:
 		log.Printf("%s: left", client)
 	case errors.Is(err, liveness.ErrPeerIdle):
-		log.Printf("%s: hangs: %v", client, err)
+		log.Printf("%s: hangs: %v", client, err) // The verdict has ended the Read.
 	default:
 		log.Printf("%s: %v", client, err)
 	}

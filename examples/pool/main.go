@@ -1,7 +1,7 @@
-// Pool is a client that keeps its connections for the next request, and looks at
-// each before it uses it again: a server that has closed meanwhile costs a new
-// connection, and no failed request. Try it, with a server of its own that has
-// little patience with idle connections:
+// Pool is a client that keeps its connections for the next request, and checks each
+// before it uses it again: a server that has closed meanwhile costs a new connection,
+// and no failed request. It brings a server of its own, which closes connections that
+// are idle for a second:
 //
 //	go run ./examples/pool
 package main
@@ -29,7 +29,7 @@ type Pool struct {
 	idle []net.Conn // the one used last is the last
 }
 
-// Get returns a connection that was there a moment ago.
+// Get returns a connection that had not ended a moment ago.
 func (p *Pool) Get() (net.Conn, error) {
 	for {
 		conn := p.pop()
@@ -43,9 +43,8 @@ func (p *Pool) Get() (net.Conn, error) {
 			fmt.Println("pool: using a connection again")
 			return conn, nil
 		case errors.Is(err, errors.ErrUnsupported):
-			// There is nothing to look at, on this system or in this connection.
-			// Use it and see, as everybody did before.
-			fmt.Println("pool: using a connection again, unseen")
+			// This system or this connection shows nothing. Use it and see.
+			fmt.Println("pool: using a connection again, unchecked")
 			return conn, nil
 		}
 		fmt.Println("pool: dropping a connection:", err)
@@ -53,15 +52,14 @@ func (p *Pool) Get() (net.Conn, error) {
 	}
 }
 
-// Put takes a connection back that can be used again: the last answer was read to
-// its end.
+// Put takes a connection back whose last answer was read to its end.
 func (p *Pool) Put(conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = append(p.idle, conn)
 }
 
-// Close closes what is idle.
+// Close closes the idle connections.
 func (p *Pool) Close() {
 	for conn := p.pop(); conn != nil; conn = p.pop() {
 		conn.Close()
@@ -115,7 +113,7 @@ func main() {
 	defer pool.Close()
 	for _, question := range []string{"one", "two", "three"} {
 		if question == "three" {
-			<-closed // the server has lost its patience
+			<-closed // by the server
 		}
 		answer, err := ask(pool, question)
 		if err != nil {
@@ -126,8 +124,8 @@ func main() {
 	}
 }
 
-// serve returns every line that it gets, and closes a connection on which it gets
-// none for so long. Each time it says so on closed.
+// serve returns every line that it gets, closes a connection that is idle for longer
+// than patience, and sends to closed each time.
 func serve(listener net.Listener, patience time.Duration, closed chan<- struct{}) {
 	for {
 		conn, err := listener.Accept()

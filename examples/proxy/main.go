@@ -1,7 +1,7 @@
 // Proxy copies bytes both ways between clients and one server, by splice where the
-// system has it. The end of one direction is passed on and leaves the other open,
-// and a side that is gone ends the other side in the same way, also while nothing
-// is being copied. Try it with the server of the next folder:
+// system has it. It passes on the end of one direction and leaves the other open. A
+// side that is reset or lost has the other side reset, also while nothing is copied.
+// Try it with the server of the next folder:
 //
 //	go run ./examples/server
 //	go run ./examples/proxy -to 127.0.0.1:7777
@@ -22,15 +22,20 @@ import (
 )
 
 var (
-	addr = flag.String("addr", "127.0.0.1:7070", "address to listen on")
-	to   = flag.String("to", "127.0.0.1:7777", "address of the server")
+	addr        = flag.String("addr", "127.0.0.1:7070", "address to listen on")
+	to          = flag.String("to", "127.0.0.1:7777", "address of the server")
+	peerTimeout = flag.Duration("peer-timeout", time.Minute, "time after which a side that vanished is gone; 0 is never")
 )
 
-// A FIN means that one direction is complete. The other may go on for long.
-var config = &liveness.Config{AllowHalfClose: true}
+// config is that of both sides.
+var config liveness.Config
 
 func main() {
 	flag.Parse()
+	config = liveness.Config{
+		PeerTimeout:    *peerTimeout,
+		AllowHalfClose: true, // A FIN ends one direction. The other may go on for long.
+	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		log.Fatal(err)
@@ -62,8 +67,8 @@ func serve(conn net.Conn) error {
 	}
 	defer server.Close()
 
-	// Whichever goes first takes the other with it. A copy would notice only when
-	// it has something to read from or write to the one that is gone.
+	// Each side that is gone ends the other. A copy alone notices only when it reads
+	// from or writes to the side that is gone.
 	client.OnDisconnect(func(err error) { follow(server, "client", err) })
 	server.OnDisconnect(func(err error) { follow(client, "server", err) })
 
@@ -80,7 +85,7 @@ func watch(conn net.Conn, err error) (*liveness.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := liveness.Wrap(conn, config)
+	c, err := liveness.Wrap(conn, &config)
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -91,37 +96,34 @@ func watch(conn net.Conn, err error) (*liveness.Conn, error) {
 // pass copies one direction to its end, and passes that on.
 func pass(dst, src *liveness.Conn) {
 	if _, err := io.Copy(dst, src); err != nil {
-		// What was sent is not complete, and must not look so.
+		// The stream is not complete, and must not look complete.
 		abort(dst)
 		abort(src)
 		return
 	}
 	err := dst.CloseWrite()
 	if errors.Is(err, errors.ErrUnsupported) {
-		// dst cannot say that one direction is over, so both have to be: or else
-		// its peer would wait for ever.
+		// dst cannot end one direction. Its peer would wait for ever, so end both.
 		dst.Close()
 	}
 }
 
-// follow ends conn after the other side was gone.
+// follow ends conn after the other side has ended.
 func follow(conn *liveness.Conn, other string, err error) {
 	switch {
 	case errors.Is(err, liveness.ErrPeerClosed):
-		// In order, both directions. What it sent is still being copied.
+		// Both directions, in order. What it sent is still being copied.
 	case errors.Is(err, net.ErrClosed):
-		// By ourselves.
+		// This program closed it.
 	default:
 		log.Printf("%s: %v", other, err)
 		abort(conn)
 	}
 }
 
-// abort resets the connection, where it can: the peer is not to take what it got
-// for all there was.
+// abort resets the connection, where it can, so that its peer does not take what it
+// got for all there was.
 func abort(conn *liveness.Conn) {
-	if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
-		tcp.SetLinger(0)
-	}
+	conn.SetLinger(0)
 	conn.Close()
 }
