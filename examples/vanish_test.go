@@ -102,10 +102,13 @@ func words(t *testing.T, picture string) string {
 const (
 	plainColumn = 30
 	saidColumn  = 71
-	columns     = 98
+	columns     = 99
 	charWidth   = 8
 	lineHeight  = 18
 )
+
+// piece is what stands between two spaces or more.
+var piece = regexp.MustCompile(`\S+( \S+)*`)
 
 // drawScreen draws the text as a terminal shows it, for a light and a dark background.
 func drawScreen(screen string) string {
@@ -114,7 +117,7 @@ func drawScreen(screen string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="The screen of examples/vanish">
 <style>
-text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; fill: #1f2328 }
+text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #1f2328 }
 rect { fill: #f6f8fa; stroke: #d1d9e0 } .head { font-weight: bold } .faint { fill: #59636e } .said { fill: #116329 }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc } rect { fill: #151b23; stroke: #3d444d } .faint { fill: #9198a1 } .said { fill: #57ab5a }
@@ -148,12 +151,11 @@ func drawLine(b *strings.Builder, line []rune, y int) {
 	}
 	for i, class := range classes {
 		part := string(line[parts[i]:parts[i+1]])
-		indent := utf8.RuneCountInString(part) - utf8.RuneCountInString(strings.TrimLeft(part, " "))
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
+		for _, at := range piece.FindAllStringIndex(part, -1) {
+			text := part[at[0]:at[1]]
+			column := 1 + parts[i] + utf8.RuneCountInString(part[:at[0]])
+			fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" class=\"%s\" textLength=\"%d\">%s</text>\n", column*charWidth, y, class,
+				utf8.RuneCountInString(text)*charWidth, html.EscapeString(text))
 		}
-		fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" class=\"%s\" textLength=\"%d\">%s</text>\n", (1+parts[i]+indent)*charWidth, y, class,
-			utf8.RuneCountInString(part)*charWidth, html.EscapeString(part))
 	}
 }
