@@ -21,7 +21,7 @@ const Patience = 20 * time.Second
 
 // A Program is an example that runs.
 type Program struct {
-	Addr  string        // from its first line
+	Addr  string        // from the first line of a server
 	Ended chan struct{} // closed when it is reaped
 	Cmd   *exec.Cmd
 
@@ -56,10 +56,18 @@ func Path(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// Start starts a program on a port of its own. It is killed at the end of the test.
+// Start runs a server on a port of its own.
 func Start(t *testing.T, path string, args ...string) *Program {
 	t.Helper()
-	p := &Program{Cmd: exec.Command(path, append(args, "-addr=127.0.0.1:0")...)}
+	p := Run(t, path, append(args, "-addr=127.0.0.1:0")...)
+	p.Addr = strings.TrimPrefix(p.Expect(t, "listening on "), "listening on ")
+	return p
+}
+
+// Run starts a program. It is killed at the end of the test.
+func Run(t *testing.T, path string, args ...string) *Program {
+	t.Helper()
+	p := &Program{Cmd: exec.Command(path, args...)}
 	p.lines, p.Ended = make(chan string, 10000), make(chan struct{})
 	out, err := p.Cmd.StdoutPipe()
 	if err != nil {
@@ -81,7 +89,6 @@ func Start(t *testing.T, path string, args ...string) *Program {
 		p.Cmd.Process.Kill()
 		<-p.Ended
 	})
-	p.Addr = strings.TrimPrefix(p.Expect(t, "listening on "), "listening on ")
 	return p
 }
 
