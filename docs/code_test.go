@@ -52,7 +52,6 @@ var surroundings = map[string]string{
 // exceptions are the surroundings of single pages that differ.
 var exceptions = map[string]map[string]string{
 	"../README.md": {"conn": "net.Conn"},
-	"guide.md":     {},
 }
 
 // wrappings make a file of a fragment: declarations, or the body of a function.

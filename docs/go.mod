@@ -26,4 +26,8 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace github.com/go-liveness/liveness => ../
+replace (
+	github.com/go-liveness/liveness => ../
+	github.com/go-liveness/liveness/livenessgrpc => ../livenessgrpc
+	github.com/go-liveness/liveness/livenessprom => ../livenessprom
+)
