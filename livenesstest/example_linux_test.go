@@ -14,6 +14,48 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
+// A single cut stops one direction; a cut at both ends stops both, as a cable does.
+func Example() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	peer, err := livenesstest.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer peer.Close()
+	conn, err := listener.Accept() // the server's end, which is under test
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	receive := func(wait time.Duration) string {
+		text := make([]byte, 64)
+		conn.SetReadDeadline(time.Now().Add(wait))
+		n, err := conn.Read(text)
+		return fmt.Sprintf("%q, time-out: %v", text[:n], errors.Is(err, os.ErrDeadlineExceeded))
+	}
+
+	if _, err := livenesstest.Cut(peer); err != nil { // what the server sends does not arrive
+		log.Fatal(err)
+	}
+	fmt.Fprint(peer, "still here")
+	fmt.Println("peer is cut:", receive(10*time.Second))
+
+	mend, err := livenesstest.Cut(peer, conn) // nothing arrives
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprint(peer, "lost")
+	fmt.Println("both are cut:", receive(200*time.Millisecond))
+	mend()
+	// Output:
+	// peer is cut: "still here", time-out: false
+	// both are cut: "", time-out: true
+}
+
 // What an echo server sent while the cable was out arrives when it is back. This server waits for ever; how one that should
 // give up does so is tested in the same way, without the mending.
 func ExampleCut() {

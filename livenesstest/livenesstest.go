@@ -11,12 +11,17 @@
 //		os.Exit(m.Run())
 //	}
 //
-//	func TestServerNoticesTheCable(t *testing.T) {
-//		peer, err := livenesstest.Dial("tcp", server.Addr().String())
+//	func TestServerFindsLostClient(t *testing.T) {
+//		conn, peer := livenesstest.Pair(t, "tcp4")
+//		go handle(conn) // the code under test
 //		...
-//		mend, err := livenesstest.Cut(peer) // the server hears nothing any more from its peer's host
+//		mend, err := livenesstest.Cut(peer, conn) // nothing passes any more, in either direction
 //		...
 //	}
+//
+// A single cut stops one direction. After Cut(peer) nothing that conn sends is acknowledged or answered, but what the peer
+// sends on its own still arrives: data, keep-alive probes, its FIN. To the code under test that is a cut cable as long as the
+// peer is silent; a peer that talks is a peer that is heard and acknowledges nothing.
 //
 // # What is real
 //
