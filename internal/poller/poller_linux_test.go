@@ -1,4 +1,4 @@
-package poller_test
+package poller
 
 import (
 	"fmt"
@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/go-liveness/liveness/internal/poller"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -88,7 +87,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	newPoller(t).Close() // the runtime starts its own
 	before := epolls()
-	var pollers []*poller.Poller
+	var pollers []*Poller
 	for range 10 {
 		pollers = append(pollers, newPoller(t))
 	}
@@ -100,5 +99,15 @@ func TestDescriptors(t *testing.T) {
 	}
 	if n := epolls() - before; n != 0 {
 		t.Errorf("%d descriptors are left", n)
+	}
+}
+
+// The self-test sees whether the kernel tells of a FIN.
+func TestSelfTest(t *testing.T) {
+	if !tells(mask) {
+		t.Error("epoll does not tell of a FIN")
+	}
+	if tells(mask &^ unix.EPOLLRDHUP) { // what a kernel makes of the mask that does not know the flag
+		t.Error("epoll told of a FIN without being asked")
 	}
 }

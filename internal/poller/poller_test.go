@@ -1,4 +1,4 @@
-package poller_test
+package poller
 
 import (
 	"errors"
@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-liveness/liveness/internal/poller"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -22,9 +21,9 @@ const patience = 10 * time.Second
 
 // A watcher is a Poller with a goroutine in Wait, which hands on every event.
 type watcher struct {
-	*poller.Poller
+	*Poller
 	t      *testing.T
-	events chan poller.Event
+	events chan Event
 	ended  chan error // what Wait ended with
 }
 
@@ -32,8 +31,8 @@ type watcher struct {
 // another.
 var lastID atomic.Uint64
 
-func newPoller(t *testing.T) *poller.Poller {
-	p, err := poller.New()
+func newPoller(t *testing.T) *Poller {
+	p, err := New()
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
@@ -44,7 +43,7 @@ func newPoller(t *testing.T) *poller.Poller {
 }
 
 func newWatcher(t *testing.T) *watcher {
-	w := &watcher{Poller: newPoller(t), t: t, events: make(chan poller.Event, 4096), ended: make(chan error, 1)}
+	w := &watcher{Poller: newPoller(t), t: t, events: make(chan Event, 4096), ended: make(chan error, 1)}
 	go func() {
 		for {
 			events, err := w.Wait()
@@ -80,20 +79,33 @@ func control(t *testing.T, conn net.Conn, f func(fd uintptr)) {
 	}
 }
 
-// add watches conn under a new name.
-func (w *watcher) add(conn net.Conn) uint64 {
-	w.t.Helper()
-	id := lastID.Add(1)
-	var err error
-	control(w.t, conn, func(fd uintptr) { err = w.Add(fd, id) })
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
-		w.t.Fatalf("Add: %v", err)
+		t.Fatal(err)
 	}
+}
+
+// add watches conn under a new name.
+func (w *watcher) add(conn net.Conn) uint64 { w.t.Helper(); return addTo(w.t, w.Poller, conn) }
+
+func addTo(t *testing.T, p *Poller, conn net.Conn) (id uint64) {
+	t.Helper()
+	id = lastID.Add(1)
+	control(t, conn, func(fd uintptr) { must(t, p.Add(fd, id)) })
+	return id
+}
+
+// replace watches conn, which is watched already, under a new name.
+func (w *watcher) replace(conn net.Conn) (id uint64) {
+	w.t.Helper()
+	id = lastID.Add(1)
+	control(w.t, conn, func(fd uintptr) { must(w.t, w.Replace(fd, id)) })
 	return id
 }
 
 // next returns the next event.
-func (w *watcher) next() poller.Event {
+func (w *watcher) next() Event {
 	w.t.Helper()
 	select {
 	case e := <-w.events:
@@ -106,7 +118,7 @@ func (w *watcher) next() poller.Event {
 
 // expect waits until id is reported, and allows no other name before. It returns what
 // happened.
-func (w *watcher) expect(id uint64) poller.Kind {
+func (w *watcher) expect(id uint64) Kind {
 	w.t.Helper()
 	e := w.next()
 	if e.ID != id || e.What == 0 {
@@ -132,52 +144,37 @@ var hidesFIN = false
 
 // Every ending, behind unread data too, arrives at a socket that is watched, or is
 // there already when the watch begins.
-func TestEndings(t *testing.T) {
-	for _, network := range networks {
-		for _, reset := range []bool{false, true} {
-			for _, unread := range []int{0, 1, 5000} {
-				for _, before := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%s,reset=%t,unread=%d,before=%t", network, reset, unread, before), func(t *testing.T) {
-						w := newWatcher(t)
-						conn, peer := livenesstest.Pair(t, network)
-						if unread > 0 {
-							if _, err := peer.Write(make([]byte, unread)); err != nil {
-								t.Fatal(err)
-							}
-						}
-						if network == "unix" && reset {
-							// Bytes that its peer has not read make an AF_UNIX socket end with ECONNRESET.
-							if _, err := conn.Write([]byte{0}); err != nil {
-								t.Fatal(err)
-							}
-						}
-						end := func() {
-							err := peer.Close
-							if reset {
-								err = peer.Reset
-							}
-							if err := err(); err != nil {
-								t.Fatal(err)
-							}
-						}
-						if before {
-							end()
-						}
-						id := w.add(conn)
-						if !before {
-							end()
-						}
-						if hidesFIN && !reset && unread > 0 {
-							w.silent()
-							if _, err := io.ReadFull(conn, make([]byte, unread)); err != nil {
-								t.Fatal(err)
-							}
-						}
-						w.expect(id)
-					})
-				}
+func TestEveryEndingIsReported(t *testing.T) {
+	for n := range len(networks) * 12 {
+		network, reset, before, unread := networks[n/12], n%2 > 0, n/2%2 > 0, []int{0, 1, 5000}[n/4%3]
+		t.Run(fmt.Sprintf("%s,reset=%t,unread=%d,before=%t", network, reset, unread, before), func(t *testing.T) {
+			w := newWatcher(t)
+			conn, peer := livenesstest.Pair(t, network)
+			_, err := peer.Write(make([]byte, unread))
+			must(t, err)
+			if network == "unix" && reset {
+				// Bytes that its peer has not read make an AF_UNIX socket end with ECONNRESET.
+				_, err := conn.Write([]byte{0})
+				must(t, err)
 			}
-		}
+			end := peer.Close
+			if reset {
+				end = peer.Reset
+			}
+			if before {
+				must(t, end())
+			}
+			id := w.add(conn)
+			if !before {
+				must(t, end())
+			}
+			if hidesFIN && !reset && unread > 0 {
+				w.silent()
+				_, err := io.ReadFull(conn, make([]byte, unread))
+				must(t, err)
+			}
+			w.expect(id)
+		})
 	}
 }
 
@@ -187,11 +184,11 @@ func TestTwice(t *testing.T) {
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	id := w.add(conn)
 	peer.CloseWrite()
-	if what := w.expect(id); what != poller.FIN && what != poller.Periodic {
+	if what := w.expect(id); what != FIN && what != Periodic {
 		t.Errorf("a FIN is told as %#b", what)
 	}
 	peer.Reset()
-	for w.expect(id)&(poller.Hangup|poller.Periodic) == 0 {
+	for w.expect(id)&(Hangup|Periodic) == 0 {
 		// A FIN may be told twice.
 	}
 }
@@ -208,34 +205,22 @@ func TestDataIsSilent(t *testing.T) {
 			buf := make([]byte, 1<<16)
 			for range 20 {
 				for _, way := range [][2]net.Conn{{peer, conn}, {conn, peer}} {
-					if _, err := way[0].Write(buf[:1000]); err != nil {
-						t.Fatal(err)
-					}
-					if _, err := way[1].Read(buf); err != nil {
-						t.Fatal(err)
-					}
+					_, err := way[0].Write(buf[:1000])
+					must(t, err)
+					_, err = way[1].Read(buf)
+					must(t, err)
 				}
 			}
 			// A full send buffer, and its end.
 			conn.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-			sent := 0
-			for {
-				n, err := conn.Write(buf)
-				sent += n
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
+			sent := int64(0)
+			for err := error(nil); err == nil; {
+				var n int
+				n, err = conn.Write(buf)
+				sent += int64(n)
 			}
-			for sent > 0 {
-				n, err := peer.Read(buf)
-				sent -= n
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
+			_, err := io.CopyN(io.Discard, peer, sent)
+			must(t, err)
 			w.silent()
 		})
 	}
@@ -289,27 +274,20 @@ func TestReplace(t *testing.T) {
 			peer.Close()
 			w.expect(old)
 		}
-		id := lastID.Add(1)
-		control(t, conn, func(fd uintptr) {
-			if err := w.Replace(fd, id); err != nil {
-				t.Fatalf("Replace: %v", err)
-			}
-		})
-		if !before {
-			peer.Close()
-		}
+		id := w.replace(conn)
+		peer.Close()
 		w.expect(id)
 		w.silent()
 	}
 }
 
 // A socket that is closed takes its watch along, and the next one with the same
-// descriptor has nothing to do with it.
+// descriptor has nothing to do with it, whether the first has ended before or after.
 func TestReuse(t *testing.T) {
 	w := newWatcher(t)
 	reused := 0
 	var last uintptr
-	for range 50 {
+	for n := range 100 {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		var fd uintptr
 		control(t, conn, func(n uintptr) { fd = n })
@@ -317,16 +295,15 @@ func TestReuse(t *testing.T) {
 			reused++
 		}
 		last = fd
-		w.add(conn) // never to be heard of again
-		conn.Close()
-		peer.Close()
-
-		conn, peer = livenesstest.Pair(t, "tcp4")
 		id := w.add(conn)
-		peer.Close()
-		w.expect(id)
+		if n%2 > 0 {
+			peer.Close()
+			w.expect(id)
+		}
 		conn.Close()
+		peer.Reset()
 	}
+	w.silent()
 	if reused == 0 {
 		t.Skip("no descriptor was used twice")
 	}
@@ -334,7 +311,7 @@ func TestReuse(t *testing.T) {
 
 // Many that end before anybody waits are all reported, under names that need all
 // of their 64 bits.
-func TestMany(t *testing.T) {
+func TestManyAreReported(t *testing.T) {
 	const n = 500
 	p := newPoller(t)
 	defer p.Close()
@@ -343,11 +320,7 @@ func TestMany(t *testing.T) {
 	for i := range n {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		id := uint64(i)<<32 | uint64(n-i) | 1<<63 | 1<<31
-		var err error
-		control(t, conn, func(fd uintptr) { err = p.Add(fd, id) })
-		if err != nil {
-			t.Fatal(err)
-		}
+		control(t, conn, func(fd uintptr) { must(t, p.Add(fd, id)) })
 		want[id] = true
 		peers = append(peers, peer)
 	}
@@ -370,82 +343,99 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// Add, Replace and Remove by many, while another goroutine is in Wait.
+// Several goroutines add, replace and remove, and sockets end and are closed, while
+// another is in Wait. What ends while it is watched is reported, and nothing else.
 func TestConcurrently(t *testing.T) {
 	w := newWatcher(t)
-	const workers, rounds = 8, 50
-	var wait sync.WaitGroup
+	var all sync.WaitGroup
 	var mu sync.Mutex
-	want := make(map[uint64]bool)
-	for range workers {
-		conn, peer := livenesstest.Pair(t, "tcp4")
-		raw, err := conn.(syscall.Conn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
+	ends := make(map[uint64]bool) // whether it was watched then
+	for range 8 {
+		var conns [24]net.Conn
+		var peers [24]*livenesstest.Peer
+		for n := range conns {
+			conns[n], peers[n] = livenesstest.Pair(t, "tcp4")
 		}
-		wait.Go(func() {
-			var id uint64
-			for range rounds {
-				if err := raw.Control(func(fd uintptr) {
-					w.Remove(fd, id)
-					id = lastID.Add(1)
-					if err := w.Add(fd, id); err != nil {
-						t.Errorf("Add: %v", err)
+		all.Go(func() {
+			for n, conn := range conns {
+				var id uint64
+				for range n/6*5 + 1 { // once, or more often
+					if id > 0 {
+						control(t, conn, func(fd uintptr) { w.Remove(fd, id) })
 					}
-					id = lastID.Add(1)
-					if err := w.Replace(fd, id); err != nil {
-						t.Errorf("Replace: %v", err)
-					}
-				}); err != nil {
-					t.Errorf("Control: %v", err)
+					id = w.add(conn)
+				}
+				switch n % 6 {
+				case 0, 1: // it ends
+				case 2:
+					mu.Lock()
+					ends[id] = false
+					mu.Unlock()
+					id = w.replace(conn)
+				case 3:
+					control(t, conn, func(fd uintptr) { w.Remove(fd, id) })
+				case 4:
+					conn.Close()
+				case 5:
+					conn.Close()
+					control(t, peers[n].NetConn(), func(fd uintptr) { w.Remove(fd, id) }) // too late, and by another's descriptor
+				}
+				mu.Lock()
+				ends[id] = n%6 < 3
+				mu.Unlock()
+				if n%6 == 1 {
+					peers[n].Reset()
+				} else {
+					peers[n].CloseWrite()
 				}
 			}
-			mu.Lock()
-			want[id] = true
-			mu.Unlock()
-			peer.Close()
 		})
 	}
-	wait.Wait()
-	for len(want) > 0 {
+	all.Wait()
+	seen := make(map[uint64]bool)
+	for len(seen) < 8*24/2 {
 		id := w.next().ID
-		if !want[id] {
-			t.Fatalf("%d was reported", id)
+		if !ends[id] {
+			t.Fatalf("%d was reported, which did not end while it was watched", id)
 		}
-		delete(want, id)
+		seen[id] = true
 	}
 }
 
-// Close wakes Wait, however long it has waited, and Wait says so for ever.
+// Close wakes Wait, however long it has waited, and Wait says so for ever. It ends all
+// watches, also with nobody in Wait.
 func TestClose(t *testing.T) {
-	for range 20 {
-		p := newPoller(t)
+	var conns []net.Conn
+	for range 100 { // more than one handle to the driver of Windows has room for
 		conn, _ := livenesstest.Pair(t, "tcp4")
-		control(t, conn, func(fd uintptr) {
-			if err := p.Add(fd, lastID.Add(1)); err != nil {
-				t.Fatal(err)
-			}
-		})
-		begun, ended := make(chan struct{}), make(chan error)
-		go func() {
-			close(begun)
+		conns = append(conns, conn)
+	}
+	for n := range 20 {
+		p := newPoller(t)
+		ended := make(chan error, 1)
+		wait := func() {
 			_, err := p.Wait()
 			ended <- err
-		}()
-		<-begun
-		if err := p.Close(); err != nil {
-			t.Fatal(err)
 		}
-		select {
-		case err := <-ended:
-			if !errors.Is(err, os.ErrClosed) {
-				t.Fatalf("Wait: %v", err)
+		if n%2 > 0 {
+			go wait()
+		}
+		for _, conn := range conns {
+			addTo(t, p, conn)
+		}
+		must(t, p.Close())
+		for again := range 2 {
+			if n%2 == 0 || again > 0 {
+				go wait()
 			}
-		case <-time.After(patience):
-			t.Fatal("Close did not wake Wait")
-		}
-		if _, err := p.Wait(); !errors.Is(err, os.ErrClosed) {
-			t.Fatalf("Wait after Close: %v", err)
+			select {
+			case err := <-ended:
+				if !errors.Is(err, os.ErrClosed) {
+					t.Fatalf("Wait: %v", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("Close did not wake Wait")
+			}
 		}
 	}
 }

@@ -10,13 +10,6 @@ import (
 	"time"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // sweeping calls Wait in a goroutine of its own, and hands on what it returns.
 func sweeping(s *Sweep) (names <-chan []uint64, ended <-chan error) {
 	n, e := make(chan []uint64), make(chan error, 1)
