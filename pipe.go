@@ -58,17 +58,17 @@ func isTimeout(err error) bool {
 }
 
 // openWithoutSocket makes do with what Read, Write and Close return. It fails for what
-// they cannot tell. A host can vanish behind any connection that only hides its
-// socket, but not behind a net.Pipe.
+// they cannot tell, and for Watch, which does not see them. A host can vanish behind any
+// connection that only hides its socket, but not behind a net.Pipe.
 func (c *Conn) openWithoutSocket(cfg *Config) error {
-	if c.watched {
-		return errNoSocket // the results of the application's Reads and Writes do not come by
-	}
 	c.checker = new(pipe)
-	if cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable {
+	switch {
+	case c.watched && cfg.PeerTimeout == 0:
+		return errNoSocket
+	case cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable:
 		return nil // and no method of the connection is called, which may block
 	}
-	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" {
+	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" && !c.watched {
 		return nil
 	}
 	switch {
