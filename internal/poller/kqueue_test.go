@@ -106,28 +106,32 @@ func TestKqueueDropsStaleEvents(t *testing.T) {
 // A watch whose events may have been fetched is kept, or the next might be made at
 // its address; and not for longer.
 func TestKqueueKeepsWatchesWhileEventsMayBeFetched(t *testing.T) {
-	p, q := watching7(t)
-	old := weak.Make(p.watches[7])
-	q.copied = func(events []event) {
-		q.copied = func([]event) {
-			runtime.GC()
-			if old.Value() != nil {
-				t.Error("a watch is kept although its events are dealt with")
+	for name, forget := range map[string]func(*kqueuePoller, *fakeQueue){
+		"removed": func(p *kqueuePoller, _ *fakeQueue) { p.Remove(7, 1) },
+		"closed":  func(_ *kqueuePoller, q *fakeQueue) { q.closeSocket(7); q.open(7) },
+	} {
+		p, q := watching7(t)
+		old := weak.Make(p.watches[7])
+		q.copied = func(events []event) {
+			q.copied = func([]event) {
+				runtime.GC()
+				if old.Value() != nil {
+					t.Errorf("%s: a watch is kept although its events are dealt with", name)
+				}
+				q.copied = nil
 			}
-			q.copied = nil
-		}
-		p.Remove(7, 1)
-		must(t, p.Add(7, 2))
-		runtime.GC()
-		if old.Value() == nil {
-			t.Error("a watch was freed while an event of its was under way")
+			forget(p, q)
+			must(t, p.Add(7, 2))
+			runtime.GC()
+			if old.Value() == nil {
+				t.Errorf("%s: a watch was freed while an event of its was under way", name)
+			}
+			q.end(7)
 		}
 		q.end(7)
-	}
-	q.end(7)
-	names := collect(t, p, q)
-	if len(names) == 0 || slices.Contains(names, 1) {
-		t.Errorf("told of %d, want 2", names)
+		if names := collect(t, p, q); len(names) == 0 || slices.Contains(names, 1) {
+			t.Errorf("%s: told of %d, want 2", name, names)
+		}
 	}
 }
 

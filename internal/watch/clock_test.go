@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -189,6 +190,62 @@ func TestClockAgreesWithModel(t *testing.T) {
 	k.quiesce(t)
 }
 
+// A timer that is late by more than Late is a jump, and no other. Time in a bubble is exact.
+func TestLateTimerIsAJump(t *testing.T) {
+	for _, late := range []time.Duration{0, Late, Late + 1} {
+		synctest.Test(t, func(t *testing.T) {
+			k := newClock(t)
+			f := newFake()
+			checked := false
+			f.check = func(now, jumped time.Time) time.Time {
+				checked = true
+				if jump := !jumped.IsZero(); jump != (late > Late) || jump && jumped != now {
+					t.Errorf("%v late: the jump was at %v, now is %v", late, jumped, now)
+				}
+				return time.Time{}
+			}
+			k.wake(&f.Token, time.Now().Add(time.Minute))
+			k.mu.Lock() // as the clock of a machine that was suspended
+			k.epoch = k.epoch.Add(-time.Duration(k.armed-k.since(time.Now())) - late)
+			k.mu.Unlock()
+			if k.tick(); !checked {
+				t.Error("no Check")
+			}
+		})
+	}
+}
+
+// A Check comes no earlier than asked for, by Wake or by the last Check, and at most by
+// 1/32 of the wait later.
+func TestChecksComeInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(t)
+		for _, wait := range []time.Duration{time.Microsecond, time.Millisecond, time.Second, time.Minute, 24 * time.Hour} {
+			f := newFake()
+			checks := make(chan time.Time)
+			left := 2
+			f.check = func(now, _ time.Time) time.Time {
+				checks <- now
+				if left--; left == 0 {
+					return time.Time{}
+				}
+				return now.Add(wait)
+			}
+			asked := time.Now()
+			k.wake(&f.Token, asked.Add(wait))
+			k.wake(&f.Token, asked.Add(2*wait)) // is no later
+			for range 2 {
+				at := <-checks
+				if late := at.Sub(asked) - wait; late < 0 || late >= max(wait/32, 1<<minPart) || late >= 1<<maxPart {
+					t.Errorf("a wait of %v was made longer by %v", wait, late)
+				}
+				asked = at
+			}
+		}
+		synctest.Wait()
+	})
+}
+
 // Clients that are removed while others tick are never checked again, and leave the
 // buckets as they must be.
 func TestClockForgets(t *testing.T) {
@@ -228,112 +285,83 @@ func TestClockForgets(t *testing.T) {
 func TestClientsShareWakeUps(t *testing.T) {
 	const clients = 5000
 	const wait = time.Second
-	k := newClock(t)
-	var checks atomic.Int64
-	fakes := make([]*fake, clients)
-	for i := range fakes {
-		f := newFake()
-		f.check = func(now, _ time.Time) time.Time {
-			checks.Add(1)
-			return now.Add(wait)
-		}
-		fakes[i] = f
-		k.wake(&f.Token, time.Now().Add(wait*time.Duration(i)/clients+40*time.Millisecond)) // one after the other
-	}
-	time.Sleep(5 * wait / 2)
-	for _, f := range fakes {
-		k.remove(&f.Token)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if n := checks.Load(); n < clients || n < 50*int64(k.ticks) {
-		t.Errorf("%d wake-ups for %d checks", k.ticks, n)
-	}
-}
-
-// A heartbeat tells how long this machine lets a goroutine wait that could run.
-func heartbeat() (longest func() time.Duration) {
-	var most atomic.Int64
-	stop := make(chan struct{})
-	go func() {
-		for last := time.Now(); ; {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Millisecond):
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(t)
+		var checks atomic.Int64
+		fakes := make([]*fake, clients)
+		for i := range fakes {
+			f := newFake()
+			f.check = func(now, _ time.Time) time.Time {
+				checks.Add(1)
+				return now.Add(wait)
 			}
-			now := time.Now()
-			most.Store(max(most.Load(), int64(now.Sub(last))))
-			last = now
+			fakes[i] = f
+			k.wake(&f.Token, time.Now().Add(wait*time.Duration(i)/clients+40*time.Millisecond)) // one after the other
 		}
-	}()
-	return sync.OnceValue(func() time.Duration {
-		close(stop)
-		return time.Duration(most.Load())
+		time.Sleep(5 * wait / 2)
+		for _, f := range fakes {
+			k.remove(&f.Token)
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if n := checks.Load(); n < clients || n < 50*int64(k.ticks) {
+			t.Errorf("%d wake-ups for %d checks", k.ticks, n)
+		}
 	})
-}
-
-// checkNoJump fails if jumped is set and the machine did not let this process wait.
-func checkNoJump(tb testing.TB, what string, jumped time.Time, longest func() time.Duration) {
-	tb.Helper()
-	if most := longest(); !jumped.IsZero() && most < Late/2 {
-		tb.Errorf("%s looked like a jump; the machine kept nothing waiting for more than %v", what, most)
-	}
 }
 
 // A client that blocks delays no other by more than 200 ms, is not checked by two
 // goroutines at once, and loses no Wake. It is no jump of the clock.
 func TestBlockedCheckDelaysNoOther(t *testing.T) {
 	for _, blocked := range []int{1, maxBlocked} {
-		k := newClock(t)
-		longest := heartbeat()
-		release, second := make(chan struct{}), make(chan struct{}, blocked)
-		var inside atomic.Int32
-		slow := make([]*fake, blocked)
-		due := time.Now().Add(10 * time.Millisecond)
-		for i := range slow {
-			slow[i] = newFake()
-			again := false
-			slow[i].check = func(time.Time, time.Time) time.Time {
-				inside.Add(1)
-				<-release
-				inside.Add(-1)
-				if again {
-					second <- struct{}{}
+		synctest.Test(t, func(t *testing.T) {
+			k := newClock(t)
+			release := make(chan struct{})
+			var inside, checks atomic.Int32
+			slow := make([]*fake, blocked)
+			due := time.Now().Add(10 * time.Millisecond)
+			for i := range slow {
+				slow[i] = newFake()
+				slow[i].check = func(time.Time, time.Time) time.Time {
+					inside.Add(1)
+					<-release
+					inside.Add(-1)
+					checks.Add(1)
+					return time.Time{}
 				}
-				again = true
+				k.wake(&slow[i].Token, due)
+			}
+			checked := make(chan time.Time, 1)
+			quick := newFake()
+			quick.check = func(now, jumped time.Time) time.Time {
+				if !jumped.IsZero() {
+					t.Error("a blocked client looked like a jump")
+				}
+				checked <- now
 				return time.Time{}
 			}
-			k.wake(&slow[i].Token, due)
-		}
-		type call struct{ at, jumped time.Time }
-		checked := make(chan call, 1)
-		quick := newFake()
-		quick.check = func(now, jumped time.Time) time.Time {
-			checked <- call{now, jumped}
-			return time.Time{}
-		}
-		wanted := due.Add(time.Millisecond)
-		k.wake(&quick.Token, wanted)
-		late := receive(t, "the other client", checked).at.Sub(wanted)
-		time.Sleep(Late + 200*time.Millisecond) // long enough to look like a jump
-		for _, f := range slow {
-			k.wake(&f.Token, time.Now())
-		}
-		time.Sleep(20 * time.Millisecond)
-		if n := inside.Load(); n != int32(blocked) {
-			t.Errorf("%d Checks are under way, of %d clients", n, blocked)
-		}
-		close(release)
-		for range slow {
-			receive(t, "the Check for a Wake during a Check", second)
-		}
-		k.wake(&quick.Token, time.Now())
-		checkNoJump(t, "a blocked client", receive(t, "the other client", checked).jumped, longest)
-		if most := 200*time.Millisecond + 10*longest(); late > most {
-			t.Errorf("%d blocked clients delayed another by %v", blocked, late)
-		}
-		k.quiesce(t)
+			wanted := due.Add(time.Millisecond)
+			k.wake(&quick.Token, wanted)
+			if late := (<-checked).Sub(wanted); late > 200*time.Millisecond {
+				t.Errorf("%d blocked clients delayed another by %v", blocked, late)
+			}
+			time.Sleep(2 * Late) // long enough to look like a jump
+			for _, f := range slow {
+				k.wake(&f.Token, time.Now())
+			}
+			time.Sleep(time.Minute)
+			if n := inside.Load(); n != int32(blocked) {
+				t.Errorf("%d Checks are under way, of %d clients", n, blocked)
+			}
+			close(release)
+			time.Sleep(time.Second)
+			if n := checks.Load(); n != 2*int32(blocked) {
+				t.Errorf("%d Checks of %d clients; a Wake during a Check asks for another", n, blocked)
+			}
+			k.wake(&quick.Token, time.Now())
+			<-checked
+			synctest.Wait()
+		})
 	}
 }
 
@@ -355,27 +383,24 @@ func (k *clock) quiesce(tb testing.TB) {
 
 // The clock's own work, and a Wake in the past, are no jumps.
 func TestOwnWorkIsNoJump(t *testing.T) {
-	k := newClock(t)
-	longest := heartbeat()
-	const clients = 300
-	jumps := make(chan time.Time, clients)
-	begin := time.Now()
-	for range clients {
-		f := newFake()
-		f.check = func(_, jumped time.Time) time.Time {
-			time.Sleep(5 * time.Millisecond)
-			jumps <- jumped
-			return time.Time{}
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(t)
+		var checks atomic.Int32
+		begin := time.Now()
+		for range 300 {
+			f := newFake()
+			f.check = func(_, jumped time.Time) time.Time {
+				time.Sleep(Late / 100)
+				if checks.Add(1); !jumped.IsZero() {
+					t.Error("the clock's own work looked like a jump")
+				}
+				return time.Time{}
+			}
+			k.wake(&f.Token, begin.Add(-time.Hour))
 		}
-		k.wake(&f.Token, begin.Add(-time.Hour))
-	}
-	var last time.Time
-	for range clients {
-		last = receive(t, "a Check", jumps)
-	}
-	if took := time.Since(begin); took < Late {
-		t.Fatalf("all took %v: nothing was shown", took)
-	}
-	checkNoJump(t, "the clock's own work", last, longest)
-	k.quiesce(t)
+		time.Sleep(3*Late + time.Millisecond)
+		if n := checks.Load(); n != 300 {
+			t.Errorf("%d Checks", n)
+		}
+	})
 }

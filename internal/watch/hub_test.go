@@ -4,12 +4,14 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -115,9 +117,11 @@ func TestHubTellsWhatHappened(t *testing.T) {
 
 // Nothing is left right after the last client is gone, and it starts again.
 func TestNothingOutlivesTheLastClient(t *testing.T) {
-	for range 50 {
+	for n := range 50 {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		f := newFake()
+		closed := make(chan struct{}, 1)
+		f.closed = func() { closed <- struct{}{} }
 		events := f.noticing()
 		f.check = func(now, _ time.Time) time.Time { return now.Add(time.Minute) }
 		f.add(t, conn)
@@ -130,9 +134,13 @@ func TestNothingOutlivesTheLastClient(t *testing.T) {
 		if s := State(); s.Poller == nil || s.Clients != 1 || s.Loops != 1 || !s.Due {
 			t.Fatalf("with one client: %+v", s)
 		}
-		if rand.IntN(2) == 0 {
+		switch {
+		case n == 0: // the hub learns of it
+			conn.Close()
+			receive(t, "Closed", closed)
+		case n%2 > 0:
 			f.Remove(rawOf(t, conn))
-		} else {
+		default:
 			f.Forget()
 			f.Forget() // the second time does nothing
 		}
@@ -219,41 +227,54 @@ func pair() (conn, peer net.Conn, err error) {
 	return conn, peer, err
 }
 
-// An id is used once: what comes late for a slot that is used again finds no client,
-// also after the hub has stopped meanwhile and the slots were given up.
-func TestIDsAreUsedOnce(t *testing.T) {
+// A random sequence of add and remove does what a map does: an id is used once, also after
+// the registry was empty, and a descriptor leads to the tokens that were added with it.
+func TestRegistryAgreesWithMap(t *testing.T) {
 	var r registry
-	seen := make(map[uint64]bool)
-	var all []*Token
-	for range 20 {
-		for i := range 3 * keepSlots {
-			tok := &newFake().Token
-			r.add(tok, uintptr(i*4))
-			if seen[tok.id] || tok.id == 0 {
-				t.Fatalf("id %#x was used before", tok.id)
-			}
-			seen[tok.id] = true
-			all = append(all, tok)
-		}
-		for i := range seen {
-			if tok := r.find(i); tok != nil && tok.id != i {
-				t.Fatalf("id %#x leads to %#x", i, tok.id)
-			}
-		}
-		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		for _, tok := range all {
-			if r.remove(tok) != (r.find(tok.id) == nil) && r.find(tok.id) != nil {
+	fds := make(map[*Token]uintptr)
+	var gone, all []*Token
+	ids := make(map[uint64]bool)
+	for n := range 20_000 {
+		fills := n%5000 < 2000 // then it gets empty
+		if len(all) > 0 && (!fills || rand.IntN(2) == 0) {
+			i := rand.IntN(len(all))
+			tok := all[i]
+			all = append(all[:i], all[i+1:]...)
+			delete(fds, tok)
+			gone = append(gone, tok)
+			if !r.remove(tok) {
 				t.Fatal("a token was not removed")
 			}
+		} else if fills {
+			tok := &newFake().Token
+			fd := uintptr(rand.IntN(300) * 4)
+			r.add(tok, fd)
+			others := 0
+			for _, other := range fds {
+				if other == fd {
+					others++
+				}
+			}
+			if got := len(r.others(tok, fd)); got != others || ids[tok.id] || tok.id == 0 {
+				t.Fatalf("%d others have descriptor %d, want %d; id %#x was used before: %t", got, fd, others, tok.id, ids[tok.id])
+			}
+			ids[tok.id] = true
+			fds[tok] = fd
+			all = append(all, tok)
 		}
-		for _, tok := range all {
-			if r.find(tok.id) != nil || r.remove(tok) {
+		if len(gone) > 0 {
+			if tok := gone[rand.IntN(len(gone))]; r.find(tok.id) != nil || r.remove(tok) {
 				t.Fatalf("id %#x is still known", tok.id)
 			}
 		}
-	}
-	if r.count != 0 || len(r.slots) > keepSlots {
-		t.Errorf("%d clients, %d slots are left", r.count, len(r.slots))
+		if len(all) > 0 {
+			if tok := all[rand.IntN(len(all))]; r.find(tok.id) != tok {
+				t.Fatalf("id %#x is not known", tok.id)
+			}
+		}
+		if r.count != len(all) || len(all) == 0 && len(r.slots) > keepSlots {
+			t.Fatalf("%d of %d clients, %d slots are left", r.count, len(all), len(r.slots))
+		}
 	}
 }
 
@@ -263,29 +284,8 @@ func TestTokenIsSmall(t *testing.T) {
 	}
 }
 
-// The table by descriptor has each token that was added with it, and no other.
-func TestRegistryFindsDescriptors(t *testing.T) {
-	var r registry
-	byFD := make(map[uintptr][]*Token)
-	for range 5000 {
-		fd := uintptr(rand.IntN(300))
-		if tokens := byFD[fd]; len(tokens) > 0 && rand.IntN(2) == 0 {
-			i := rand.IntN(len(tokens))
-			r.remove(tokens[i])
-			byFD[fd] = append(tokens[:i], tokens[i+1:]...)
-			continue
-		}
-		f := newFake()
-		r.add(&f.Token, fd)
-		if got, want := len(r.others(&f.Token, fd)), len(byFD[fd]); got != want {
-			t.Fatalf("%d others have descriptor %d; want %d", got, fd, want)
-		}
-		byFD[fd] = append(byFD[fd], &f.Token)
-	}
-}
-
 // One socket has one client, unless the one before is gone.
-func TestAddTwice(t *testing.T) {
+func TestOneSocketHasOneClient(t *testing.T) {
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	first, second := newFake(), newFake()
 	first.add(t, conn)
@@ -327,102 +327,133 @@ func TestAddTwice(t *testing.T) {
 	checkStopped(t)
 }
 
+// A batches is a watcher whose events come from the test.
+type batches chan []poller.Event
+
+func (b batches) Add(uintptr, uint64) error     { return nil }
+func (b batches) Replace(uintptr, uint64) error { return nil }
+func (b batches) Remove(uintptr, uint64)        {}
+func (b batches) Close() error                  { close(b); return nil }
+func (b batches) Wait() ([]poller.Event, error) {
+	if events, ok := <-b; ok {
+		return events, nil
+	}
+	return nil, os.ErrClosed
+}
+
+// newHub makes a hub of its own with those clients. forget ends it.
+func newHub(t *testing.T, clients ...*fake) (h *hub, b batches) {
+	h, b = new(hub), make(batches)
+	h.clock.init(time.Now())
+	h.loop = &loop{hub: h, poller: b}
+	h.loop.role.init(&h.mu, h.loop.work)
+	h.loops++
+	for fd, f := range clients {
+		if err := h.add(&f.Token, uintptr(fd)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go h.loop.run()
+	return h, b
+}
+
 // A client that blocks in Notice or Settle delays no other by more than 200 ms. What
-// happens to it meanwhile is told when it returns, and never twice at once.
+// happens to it meanwhile is told when it returns, by the goroutine that was blocked
+// alone, and no two of its methods run at once. Time in a bubble is exact.
 func TestBlockedNoticeDelaysNoOther(t *testing.T) {
-	for _, inSettle := range []bool{false, true} {
-		conn, peer := livenesstest.Pair(t, "tcp4")
-		other, otherPeer := livenesstest.Pair(t, "tcp4")
-		slow, quick := newFake(), newFake()
-		release, entered := make(chan struct{}), make(chan struct{}, 64)
-		var inside atomic.Int32
-		var settled, noticed atomic.Int32
-		method := func(blocks bool, count *atomic.Int32) {
-			if inside.Add(1) != 1 {
-				t.Error("two methods of a client at once")
-			}
-			if blocks {
-				select {
-				case entered <- struct{}{}:
-				default:
+	for _, c := range []struct {
+		name             string
+		batches          []string // s: the client that blocks, q: another
+		blocks           int32    // which call of its methods
+		notices, settles int32
+	}{
+		{"in Notice", []string{"s", "sq"}, 1, 2, 1}, // Settle follows both Notices
+		{"in Settle", []string{"s", "sq"}, 2, 2, 2},
+		{"in the second Notice of a batch", []string{"ssq"}, 2, 2, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			slow, quick := newFake(), newFake()
+			h, b := newHub(t, slow, quick)
+			release, noticed := make(chan struct{}), make(chan struct{}, 1)
+			var inside, calls, notices, settles atomic.Int32
+			method := func(count *atomic.Int32) {
+				if inside.Add(1) != 1 {
+					t.Errorf("%s: two methods of a client at once", c.name)
 				}
-				<-release
+				if calls.Add(1) == c.blocks {
+					<-release
+				}
+				inside.Add(-1)
+				count.Add(1)
 			}
-			inside.Add(-1)
-			count.Add(1)
-		}
-		slow.notice = func(Event) { method(!inSettle, &noticed) }
-		slow.settle = func() { method(inSettle, &settled) }
-		slow.add(t, conn)
-		events := quick.noticing()
-		quick.add(t, other)
-		peer.CloseWrite()
-		receive(t, "a method that blocks", entered)
-		peer.Reset() // an event for the client that is blocked
-		longest := heartbeat()
-		begin := time.Now()
-		otherPeer.Close()
-		receive(t, "the other's FIN", events)
-		if took := time.Since(begin); took > 200*time.Millisecond+10*longest() {
-			t.Errorf("a blocked client delayed another by %v", took)
-		}
-		if n := len(goroutines()); n > 3 {
-			t.Errorf("%d goroutines", n)
-		}
-		quick.Remove(rawOf(t, other))
-		close(release)
-		want := int32(1) // Settle follows both Notices
-		if inSettle {
-			want = 2
-		}
-		for begin := time.Now(); noticed.Load() < 2 || settled.Load() < want; time.Sleep(time.Millisecond) {
-			if time.Since(begin) > longWait {
-				t.Fatalf("Notice %d times, Settle %d times; want 2 and %d", noticed.Load(), settled.Load(), want)
+			slow.notice = func(Event) { method(&notices) }
+			slow.settle = func() { method(&settles) }
+			quick.notice = func(Event) { noticed <- struct{}{} }
+			begin := time.Now()
+			for _, batch := range c.batches {
+				var events []poller.Event
+				for _, f := range batch {
+					events = append(events, poller.Event{ID: map[rune]uint64{'s': slow.id, 'q': quick.id}[f], What: FIN})
+				}
+				b <- events
 			}
-		}
-		slow.Remove(rawOf(t, conn))
-		checkStopped(t)
+			<-noticed
+			if took := time.Since(begin); took < patience || took > 200*time.Millisecond {
+				t.Errorf("%s: the other was noticed after %v", c.name, took)
+			}
+			synctest.Wait() // the batch is done
+			close(release)
+			synctest.Wait()
+			if n, s := notices.Load(), settles.Load(); n != c.notices || s != c.settles {
+				t.Errorf("%s: Notice %d times, Settle %d times; want %d and %d", c.name, n, s, c.notices, c.settles)
+			}
+			h.forget(&slow.Token)
+			h.forget(&quick.Token)
+		})
 	}
 }
 
-// The close of a descriptor behind our back is noticed within two seconds, once, and
-// stops the hub if it was the last.
+// The close of a descriptor behind our back is noticed within two seconds, once, of any
+// number of clients, and stops the hub if it was the last.
 func TestFollowClose(t *testing.T) {
-	const clients = 20
-	closed := make(chan *fake, 2*clients)
-	conns := make(map[*fake]net.Conn)
-	for range clients {
-		conn, _ := livenesstest.Pair(t, "tcp4")
-		f := newFake()
-		f.closed = func() { closed <- f }
-		f.add(t, conn)
-		f.FollowClose()
-		f.FollowClose() // is no different
-		conns[f] = conn
-	}
-	longest := heartbeat()
-	begin := time.Now()
-	removed := 0
-	for f, conn := range conns {
-		if removed++; removed > 5 {
-			conn.Close()
-		} else {
-			f.Remove(rawOf(t, conn)) // is not told of its close
-		}
-	}
-	for range clients - 5 {
-		f := receive(t, "Closed", closed)
-		if conns[f] == nil {
-			t.Error("Closed was called twice")
-		}
-		delete(conns, f)
-	}
-	if took := time.Since(begin); took > 2*time.Second+10*longest() {
-		t.Errorf("it took %v", took)
-	}
-	checkStopped(t)
-	if len(closed) > 0 {
-		t.Error("Closed was called too often")
+	for _, clients := range []int{1, 20, followBatch + 100} {
+		synctest.Test(t, func(t *testing.T) {
+			fakes := make([]*fake, clients)
+			var open, closed atomic.Int32
+			for i := range fakes {
+				fakes[i] = newFake()
+			}
+			h, _ := newHub(t, fakes...)
+			for i, f := range fakes {
+				shut := false
+				f.open = func() bool { return open.Load() == 0 || i < 5 && clients > 5 }
+				f.closed = func() {
+					if closed.Add(1); shut {
+						t.Error("Closed was called twice")
+					}
+					shut = true
+				}
+				h.followClose(&f.Token)
+				h.followClose(&f.Token) // is no different
+			}
+			time.Sleep(time.Minute)
+			open.Store(1)
+			time.Sleep(2 * followPeriod)
+			want := int32(clients)
+			if clients > 5 {
+				want -= 5
+			}
+			if n := closed.Load(); n != want {
+				t.Errorf("Closed was called %d times, of %d clients", n, clients)
+			}
+			for _, f := range fakes {
+				h.forget(&f.Token)
+			}
+			synctest.Wait()
+			if h.loop != nil || h.loops != 0 || h.clock.armed != 0 {
+				t.Errorf("after the last client: %d loops, the timer is due %d", h.loops, h.clock.armed)
+			}
+		})
 	}
 }
 
