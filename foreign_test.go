@@ -26,7 +26,10 @@ type slowConn struct {
 	mu sync.Mutex
 }
 
-func (c *slowConn) wait()                         { c.mu.Lock(); c.mu.Unlock() } //nolint:staticcheck // to wait is all
+func (c *slowConn) wait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+}
 func (c *slowConn) LocalAddr() net.Addr           { c.wait(); return c.Conn.LocalAddr() }
 func (c *slowConn) RemoteAddr() net.Addr          { c.wait(); return c.Conn.RemoteAddr() }
 func (c *slowConn) NetConn() net.Conn             { c.wait(); return c.Conn }

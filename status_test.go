@@ -248,3 +248,14 @@ func TestEvidenceOfAVerdictStays(t *testing.T) {
 		check(t, "closed window", behindWindow, testutil.NewLine(t, &behindWindow.config))
 	})
 }
+
+func TestStatusCountsTheStream(t *testing.T) {
+	testutil.Deadline(t)
+	testutil.NeedsTCPInfo(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	c := wrap(t, conn, &liveness.Config{AllowHalfClose: true})
+	peer.Write(message)
+	testutil.Must(t, peer.CloseWrite())
+	c.Write(message[:3])
+	testutil.Until(t, "all is counted", func() bool { s := c.Status(); return s.Received == int64(len(message)) && s.Acked == 3 && s.Age > 0 })
+}

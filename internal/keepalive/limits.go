@@ -27,7 +27,7 @@ type Limits struct {
 	Count          int
 	UserTimeout    time.Duration // TCP_USER_TIMEOUT; 0 if there is none
 	MaxRTO         time.Duration // TCP_RTO_MAX_MS, or the kernel's constant; 0 elsewhere than Linux
-	Retries        int           // the sysctl tcp_retries2 when the limits were read; 0 elsewhere than Linux
+	Retries        int           // the sysctl tcp_retries2 when Read asked; 0 is its default, or elsewhere than Linux
 	DataLimit      time.Duration // elsewhere, for how long data may be in flight; 0 if Idle and the others say so
 }
 

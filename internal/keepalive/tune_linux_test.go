@@ -65,6 +65,7 @@ func TestTuneSetsAndUndoRestores(t *testing.T) {
 		if after.MaxRTO < MaxRTO {
 			t.Skipf("tcp_rto_max_ms is %v here", after.MaxRTO)
 		}
+		after.Retries = 0 // no verdict of the library needs it, so Tune does not read the sysctl
 		assert.Equal(t, after, tuning.Limits, "what Tune says is what the socket has")
 		assert.True(t, after.On)
 		tuning.Undo(fd)

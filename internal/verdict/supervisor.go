@@ -45,7 +45,6 @@ func stampOf(d time.Duration) stamp { return stamp(d) + math.MaxInt64/2 }
 
 func (s stamp) add(d time.Duration) stamp     { return s + stamp(d) }
 func (s stamp) sub(other stamp) time.Duration { return time.Duration(s - other) }
-func earlier(a, b stamp) stamp                { return min(a, b) }
 func (a *Answer) again(wait time.Duration)    { a.Again = sooner(a.Again, wait) }
 func sooner(again, wait time.Duration) time.Duration {
 	if wait <= 0 || again > 0 && again < wait {
