@@ -7,7 +7,6 @@ tests=${LIVENESS_CONFIG_RUN:-'^Test(Endings|Check|ResetIsNoTimeout)$'}
 
 export CGO_ENABLED=0
 mkdir "$tmp/suite"
-cp -r testdata "$tmp/suite/"
 go test -c -o "$tmp/suite/liveness.test" . && go build -o "$tmp/seccomp" ci/seccomp.go || fail "cannot build the tests"
 GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . || fail "cannot build the tests"
 

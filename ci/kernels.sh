@@ -18,7 +18,7 @@ fi
 
 export CGO_ENABLED=0
 mkdir "$tmp/suite" "$tmp/log"
-cp -r testdata "$tmp/suite/"
+cp -r internal/verdict/testdata "$tmp/suite/"
 go test -c -o "$tmp/suite/" . ./internal/... ./livenesstest >/dev/null && (cd internal/conformance && go test -c -o "$tmp/suite/" .) &&
 	go build -o "$tmp/suite/" ./examples/vanish && GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . || fail "cannot build the tests"
 commands=("run vanish sh -c './vanish && echo --- PASS: vanish'")
