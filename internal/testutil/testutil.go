@@ -128,9 +128,14 @@ func Fill(conn net.Conn) {
 	if small, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = small.SetWriteBuffer(32 << 10)
 	}
-	for err := error(nil); err == nil; {
+	data, wrote := make([]byte, 64<<10), false
+	for range 1000 { // a busy machine may let a deadline pass before the first byte
 		conn.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
-		_, err = conn.Write(make([]byte, 64<<10))
+		n, err := conn.Write(data)
+		if err != nil && (wrote && n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			break
+		}
+		wrote = wrote || n > 0
 	}
 	conn.SetWriteDeadline(time.Time{})
 }
