@@ -31,13 +31,17 @@ func (s *Supervisor) noteProgress(now, jumped stamp, i *tcpinfo.Info) {
 	if blocked {
 		same = s.acked == i.Acked && window <= s.window
 	}
-	// A StallTimeout may be shorter than what the clock takes for a jump.
-	gap := s.Stall > 0 && s.asked != 0 && now.sub(s.asked) > max(s.Stall/2, minTimeout) && blocked
+	// A StallTimeout may be shorter than what the clock takes for a jump. Where the machine
+	// stood still for half of it, or is busy, only the usual time between two samples counts.
+	since := now.sub(s.asked)
+	gap := s.Stall > 0 && s.asked != 0 && since > max(s.Stall/2, minTimeout) && blocked
 	switch {
 	case !i.Outstanding(), !blocked && i.InFlight == 0:
 		s.since = 0
-	case s.since == 0, !same, blocked != s.blocked, s.since < jumped, gap:
+	case s.since == 0, !same, blocked != s.blocked, s.since < jumped:
 		s.since = now
+	case gap:
+		s.since = s.since.add(since - s.Stall/10)
 	}
 	s.acked, s.delivery, s.window, s.blocked = i.Acked, i.Delivered, window, blocked
 }
