@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"sync"
 	"time"
 	"weak"
 
@@ -16,7 +17,7 @@ import (
 // newConn makes a Conn for inner, which the application uses as how says.
 func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure) (*Conn, error) {
 	if cfg == nil {
-		cfg = new(Config)
+		cfg = &noConfig
 	}
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -29,21 +30,25 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 	c.handle.Init(c.handle)
 	c.configure(cfg)
 	raw, owner, depth := beneath.RawConn(inner)
-	var first sample
+	o := opens.Get().(*opening)
+	defer o.free()
 	var err error
 	if raw == nil {
 		err = c.openWithoutSocket(cfg)
 	} else {
 		c.sock.raw, c.sock.direct, c.sock.mayBlock = raw, depth == 0, !beneath.IsPackageNet(owner)
 		c.checker, c.handle.mayBlock = &c.sock, c.sock.mayBlock
-		first, err = c.open(cfg, onFailure)
+		o.conn, o.cfg, o.onFailure = c, cfg, onFailure
+		err = c.open(o)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.start(cfg, &first)
+	c.start(cfg, o)
 	return c, nil
 }
+
+var noConfig Config
 
 // A usage says how the application uses a connection.
 type usage uint8
@@ -53,43 +58,76 @@ const (
 	beside               // by itself
 )
 
-// open identifies the socket, registers it with the hub and sets the options that cfg asks
-// for. If it fails, the socket is as it was, unless onFailure says that it is closed. first
-// is a sample of a connection with time-outs.
-func (c *Conn) open(cfg *Config, onFailure keepalive.Failure) (first sample, err error) {
+// An opening is the reusable closure that carries open through RawConn.Control, with its
+// result.
+type opening struct {
+	at        func(fd uintptr)
+	conn      *Conn
+	cfg       *Config
+	onFailure keepalive.Failure
+
+	asked bool // a RawConn may have no descriptor to give
+	err   error
+	quiet bool   // a check has found nothing
+	first sample // of a connection with time-outs
+	tuned keepalive.Tuning
+}
+
+var opens = sync.Pool{New: func() any {
+	o := new(opening)
+	o.at = func(fd uintptr) {
+		o.asked = true
+		o.err = o.conn.openAt(fd, o)
+	}
+	return o
+}}
+
+func (o *opening) free() {
+	*o = opening{at: o.at}
+	opens.Put(o)
+}
+
+// open identifies the socket, registers it with the hub and sets the options that the
+// Config asks for. If it fails, the socket is as it was, unless onFailure says that it is
+// closed.
+func (c *Conn) open(o *opening) error {
 	s := &c.sock
-	asked := false // a RawConn may have no descriptor to give
-	var tuned keepalive.Tuning
-	controlErr := s.raw.Control(func(fd uintptr) {
-		asked = true
-		if s.family, err = s.identifyAt(fd, c.inner); err != nil {
-			return
-		}
-		s.counted = s.countsAt(fd)
-		if err = watch.Add(&c.handle.Token, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return
-		}
-		if first.asked = time.Now(); c.timeouts.Load() != nil || cfg.KeepAlive.Enable {
-			first.taken = s.sampleAt(fd, &first)
-		}
-		first.answered = time.Now()
-		tuned, err = s.tune(fd, cfg, first.info.Probes, onFailure)
-	})
+	controlErr := s.raw.Control(o.at)
 	switch {
 	case errors.Is(controlErr, net.ErrClosed):
-		return first, net.ErrClosed
-	case controlErr != nil || !asked || err == errNoSocket:
+		return net.ErrClosed
+	case controlErr != nil || !o.asked || o.err == errNoSocket:
 		s.raw, s.direct, s.mayBlock, s.family = nil, false, false, familyUnknown
 		c.handle.mayBlock = false
-		return first, c.openWithoutSocket(cfg)
-	case err != nil:
+		return c.openWithoutSocket(o.cfg)
+	case o.err != nil:
 		c.handle.Remove(s.raw)
-		return first, err
+		return o.err
 	}
-	if tuned.Later != nil {
-		c.schedule(tuned.Later)
+	if o.tuned.Later != nil {
+		c.schedule(o.tuned.Later)
 	}
-	return first, nil
+	return nil
+}
+
+func (c *Conn) openAt(fd uintptr, o *opening) (err error) {
+	s := &c.sock
+	if s.family, err = s.identifyAt(fd, c.inner); err != nil {
+		return err
+	}
+	s.counted = s.countsAt(fd)
+	if err = watch.Add(&c.handle.Token, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if c.timeouts.Load() == nil && !o.cfg.KeepAlive.Enable {
+		o.quiet = s.family == familyTCP && !c.allowHalfClose && s.quickCheckAt(fd)
+		return nil
+	}
+	o.first.asked = time.Now()
+	o.first.taken = s.sampleAt(fd, &o.first)
+	o.first.answered = time.Now()
+	o.tuned, err = s.tune(fd, o.cfg, o.first.info.Probes, o.onFailure)
+	return err
 }
 
 // identifyAt finds out what fd is. A *net.TCPConn is a stream socket for sure.
@@ -100,9 +138,9 @@ func (s *socket) identifyAt(fd uintptr, inner net.Conn) (family, error) {
 	return identify(fd)
 }
 
-// start makes c known, makes its first check, and starts its clock. Where first was taken,
-// it serves for both.
-func (c *Conn) start(cfg *Config, first *sample) {
+// start makes c known, makes its first check, and starts its clock. Where a sample was
+// taken, it serves for both.
+func (c *Conn) start(cfg *Config, o *opening) {
 	// For a Conn that is not closed; after Close there is nothing left to forget.
 	runtime.AddCleanup(c, forget, c.handle)
 	c.handle.join()
@@ -111,11 +149,13 @@ func (c *Conn) start(cfg *Config, first *sample) {
 		c.onEnd(&calls.Call{F: func(err error) { f(c, err) }})
 	}
 	if c.sock.raw != nil {
-		c.observeSample(first)
-		if c.handle.early.Load() {
-			c.check(trigger{}) // first may be older than the event
+		if !o.quiet {
+			c.observeSample(&o.first)
 		}
-		if c.allowHalfClose && !first.taken {
+		if c.handle.early.Load() {
+			c.check(trigger{}) // what was shown may be older than the event
+		}
+		if c.allowHalfClose && !o.first.taken {
 			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
 		if c.watched {
@@ -123,7 +163,7 @@ func (c *Conn) start(cfg *Config, first *sample) {
 		}
 	}
 	if t := c.timeouts.Load(); t != nil {
-		if next := c.startTimeouts(t, first); !next.IsZero() {
+		if next := c.startTimeouts(t, &o.first); !next.IsZero() {
 			c.handle.Wake(next)
 		}
 	}
