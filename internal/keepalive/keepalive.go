@@ -73,10 +73,10 @@ type Want struct {
 type Failure uint8
 
 const (
-	// RestoreOnFailure has Tune remember for Undo what the socket had.
+	// RestoreOnFailure has Tune remember what the socket had, to undo a part.
 	RestoreOnFailure Failure = iota
 	// CloseOnFailure is for a caller who closes a connection that cannot be set up. Tune
-	// then reads nothing, and Undo does nothing.
+	// then reads nothing, and undoes nothing.
 	CloseOnFailure
 )
 

@@ -59,7 +59,7 @@ func (p *Patience) Extend(fd uintptr, userTimeout, maxRTO time.Duration) {
 }
 
 func (p *Patience) extend(s *system, socket accessor, userTimeout, maxRTO int32) {
-	if s.userTimeout == 0 || p.asked && (p.userTimeout == 0 || userTimeout <= p.userTimeout) {
+	if s.userTimeout == 0 || p.suffices(userTimeout) {
 		return
 	}
 	now, err := socket.get(s.userTimeout)
@@ -68,7 +68,7 @@ func (p *Patience) extend(s *system, socket accessor, userTimeout, maxRTO int32)
 	} else {
 		p.userTimeout = 0 // it is the application's
 	}
-	if p.asked || maxRTO == 0 || !hasMaxRTO.ask(s.maxRTO) {
+	if p.asked || maxRTO == 0 || !s.hasMaxRTO() {
 		p.asked = true
 		return
 	}
@@ -77,6 +77,15 @@ func (p *Patience) extend(s *system, socket accessor, userTimeout, maxRTO int32)
 	if err == nil && now > int(maxRTO) && socket.set(option{s.maxRTO, int(maxRTO), 0}) == nil {
 		p.maxRTO, p.maxRTOBefore = maxRTO, int32(now)
 	}
+}
+
+// Suffices reports whether Extend with that userTimeout would change nothing.
+func (p *Patience) Suffices(userTimeout time.Duration) bool {
+	return p.suffices(milliseconds(userTimeout))
+}
+
+func (p *Patience) suffices(userTimeout int32) bool {
+	return p.asked && (p.userTimeout == 0 || userTimeout <= p.userTimeout)
 }
 
 // InForce reports whether Extend has set something that Restore would put back.
@@ -117,7 +126,7 @@ func milliseconds(d time.Duration) int32 {
 	return int32(min(d, maxUserTimeout) / time.Millisecond)
 }
 
-// support remembers whether the kernel has an option, once a socket of the library's own
+// support remembers whether the kernel has options, once a socket of the library's own
 // has told. Sockets of the application say nothing of others.
 type support struct{ told atomic.Uint32 }
 
@@ -126,18 +135,27 @@ const (
 	toldNo
 )
 
-var hasMaxRTO support
+var hasMaxRTO, takesAll support
 
-func (s *support) ask(name int) bool {
+// ask uses the options by try. A process without descriptors to spare, for example, cannot
+// ask; that says nothing of the options.
+func (s *support) ask(try func(fd uintptr) error) bool {
 	if told := s.told.Load(); told != 0 {
 		return told == toldYes
 	}
-	has, known := ownSocketHas(name)
+	asked, err := onOwnSocket(try)
 	switch {
-	case known && has:
+	case asked && err == nil:
 		s.told.Store(toldYes)
-	case known:
+	case asked && isMissing(err):
 		s.told.Store(toldNo)
 	}
-	return has
+	return asked && err == nil
+}
+
+func (s *system) hasMaxRTO() bool {
+	return hasMaxRTO.ask(func(fd uintptr) error {
+		_, err := getOption(fd, s.maxRTO)
+		return err
+	})
 }

@@ -13,4 +13,4 @@ func isMissing(err error) bool { return errors.Is(err, errMissing) }
 // isTCP lets the plan fail, which says what is missing.
 func isTCP(uintptr) bool { return true }
 
-func ownSocketHas(int) (has, known bool) { return false, true }
+func onOwnSocket(func(uintptr) error) (made bool, err error) { return true, errMissing }

@@ -34,17 +34,15 @@ func isMissing(err error) bool {
 // isTCP does not ask: the caller knows the family.
 func isTCP(uintptr) bool { return true }
 
-// ownSocketHas asks a new TCP socket for an option. A process without descriptors to
-// spare, for example, cannot ask; that says nothing of the option.
-func ownSocketHas(name int) (has, known bool) {
+// onOwnSocket calls try with a new TCP socket, if one can be made.
+func onOwnSocket(try func(fd uintptr) error) (made bool, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == unix.EAFNOSUPPORT {
 		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
 	}
 	if err != nil {
-		return false, false
+		return false, nil
 	}
 	defer unix.Close(fd)
-	_, err = getOption(uintptr(fd), name)
-	return err == nil, err == nil || isMissing(err)
+	return true, try(uintptr(fd))
 }

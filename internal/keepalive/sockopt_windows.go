@@ -41,5 +41,5 @@ func isTCP(fd uintptr) bool {
 	return err == nil
 }
 
-// ownSocketHas is not needed: the table has nothing to ask for.
-func ownSocketHas(int) (has, known bool) { return false, true }
+// onOwnSocket is not needed: the table has nothing to ask for.
+func onOwnSocket(func(uintptr) error) (made bool, err error) { return true, errMissing }

@@ -58,11 +58,26 @@ func Tune(fd uintptr, w *Want) (Tuning, error) {
 	if w.PeerTimeout == 0 && !w.KeepAlive.Enable || !isTCP(fd) {
 		return Tuning{}, nil
 	}
+	if w.OnFailure == RestoreOnFailure && w.succeeds() {
+		w.OnFailure = CloseOnFailure // nothing needs to be remembered
+	}
 	t, err := own.tune(access(fd), w)
 	if own.older != nil && isMissing(err) {
 		t, err = own.older.tune(access(fd), w)
 	}
 	return t, err
+}
+
+// succeeds reports whether w cannot fail: its values are in the kernel's range, and a socket
+// of the library's own has taken all of these options.
+func (w *Want) succeeds() bool {
+	if w.PeerTimeout == 0 || w.KeepAlive.Enable || w.MPTCP || own.inFlight != libraryFinds {
+		return false
+	}
+	return takesAll.ask(func(fd uintptr) error {
+		_, err := own.tune(access(fd), &Want{PeerTimeout: w.PeerTimeout, OnFailure: CloseOnFailure})
+		return err
+	})
 }
 
 func (s *system) tune(socket accessor, w *Want) (t Tuning, err error) {
@@ -123,10 +138,8 @@ func (t *Tuning) setOne(o option, w *Want, socket accessor) error {
 	return nil
 }
 
-// Undo puts back what Tune has changed, in the opposite order. Windows before 1709 does
+// undo puts back what tune has changed, in the opposite order. Windows before 1709 does
 // not tell the times of its probes, so there it only turns them off again.
-func (t *Tuning) Undo(fd uintptr) { t.undo(access(fd)) }
-
 func (t *Tuning) undo(socket accessor) {
 	for ; t.n > 0; t.n-- {
 		o := t.before[t.n-1]
