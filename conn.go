@@ -51,9 +51,10 @@ type Conn struct {
 	timeouts atomic.Pointer[timeouts] // nil until a time-out is asked for
 	end      atomic.Pointer[ending]   // nil until the end, constant from then on; set with mu held
 
-	mu    sync.Mutex    // guards the fields below; never held across a system call or a callback
-	done  chan struct{} // made by the first Done
-	calls calls.List    // to be made at the end
+	mu    sync.Mutex         // guards the fields below; never held across a system call or a callback
+	done  chan struct{}      // made by the first Done
+	calls calls.List         // to be made at the end
+	atEnd func(*Conn, error) // Config.OnDisconnect, until the end; nil if there is none
 }
 
 // Alive asks the kernel now and reports whether the connection still is one. It is
@@ -136,6 +137,19 @@ func (c *Conn) onEnd(call *calls.Call) (stop func() bool) {
 		c.pin()
 		return stopped
 	}
+}
+
+// callAtEnd does the same for Config.OnDisconnect, which most connections have: it takes no
+// memory of its own.
+func (c *Conn) callAtEnd(f func(*Conn, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.end.Load(); e != nil {
+		go f(c, e.err)
+		return
+	}
+	c.atEnd = f
+	c.pin()
 }
 
 // Context returns a copy of parent that is cancelled at the end of the connection, with

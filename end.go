@@ -94,7 +94,13 @@ func (c *Conn) endByPeer(why error, o observation) {
 func (c *Conn) endByTimeout(why *cause, s *sample) {
 	e := &ending{byTimeout: true, cause: why}
 	e.err = c.opError(opWatch, why)
-	e.once.Do(func() { e.freeze(s) })
+	e.once.Do(func() {})
+	if s.lean {
+		var full sample
+		c.sock.sample(&full)
+		s.unread, s.unacked = full.unread, full.unacked
+	}
+	e.freeze(s)
 	e.cause.evidence = e.snapshot.evidence
 	e.rest.set(s)
 	if c.publish(e) && !c.watched {
@@ -139,6 +145,8 @@ func (c *Conn) publish(e *ending) bool {
 		return false
 	}
 	contexts, callbacks := c.calls.TakeAll()
+	atEnd := c.atEnd
+	c.atEnd = nil
 	if contexts != nil {
 		e.contexts = make(chan struct{})
 	}
@@ -163,6 +171,9 @@ func (c *Conn) publish(e *ending) bool {
 				contexts.F(e.err)
 			}
 		}()
+	}
+	if atEnd != nil {
+		go atEnd(c, e.err)
 	}
 	for ; callbacks != nil; callbacks = callbacks.Next {
 		go callbacks.F(e.err)
@@ -222,7 +233,7 @@ func (e *ending) awaitContexts() {
 // pin keeps the Conn from being forgotten while the application waits for its end. mu
 // is held. It is called whenever that may have changed.
 func (c *Conn) pin() {
-	waited := c.done != nil || !c.calls.Empty()
+	waited := c.done != nil || c.atEnd != nil || !c.calls.Empty()
 	if t := c.timeouts.Load(); t != nil && len(t.silences) > 0 {
 		waited = true
 	}

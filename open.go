@@ -9,7 +9,6 @@ import (
 	"weak"
 
 	"github.com/go-liveness/liveness/internal/beneath"
-	"github.com/go-liveness/liveness/internal/calls"
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/watch"
 )
@@ -119,10 +118,12 @@ func (c *Conn) openAt(fd uintptr, o *opening) (err error) {
 	if err = watch.Add(&c.handle.Token, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if c.timeouts.Load() == nil && !o.cfg.KeepAlive.Enable {
+	t := c.timeouts.Load()
+	if t == nil && !o.cfg.KeepAlive.Enable {
 		o.quiet = s.family == familyTCP && !c.allowHalfClose && s.quickCheckAt(fd)
 		return nil
 	}
+	o.first.lean = t == nil || c.leanSamples(t)
 	o.first.asked = time.Now()
 	o.first.taken = s.sampleAt(fd, &o.first)
 	o.first.answered = time.Now()
@@ -145,8 +146,8 @@ func (c *Conn) start(cfg *Config, o *opening) {
 	runtime.AddCleanup(c, forget, c.handle)
 	c.handle.join()
 	c.handle.ready.Store(true)
-	if f := cfg.OnDisconnect; f != nil {
-		c.onEnd(&calls.Call{F: func(err error) { f(c, err) }})
+	if cfg.OnDisconnect != nil {
+		c.callAtEnd(cfg.OnDisconnect)
 	}
 	if c.sock.raw != nil {
 		if !o.quiet {

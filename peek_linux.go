@@ -169,17 +169,22 @@ func (s *socket) kernelGaveUp(fd uintptr) bool {
 	return verdict.TimedOut(keepalive.Read(fd), &info) || before != nil && verdict.TimedOut(before, &info)
 }
 
-// sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes.
+// sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes. A lean
+// sample takes one.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	if s.family == familyTCP {
 		if tcpinfo.Get(fd, &out.info) != nil {
 			return false
 		}
-		out.unread = s.history.Unread(fd, out.info.State)
 		if out.info.FINSent {
 			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
 		}
-		out.unacked = s.history.Unacked(fd, &out.info)
+		if !out.lean {
+			out.unread = s.history.Unread(fd, out.info.State)
+		}
+		if !out.lean || out.info.InFlight == 0 && out.info.State == tcpinfo.Open { // which teaches something
+			out.unacked = s.history.Unacked(fd, &out.info)
+		}
 		return true
 	}
 	if s.family == familyMPTCP {

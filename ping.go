@@ -109,7 +109,8 @@ func (c *Conn) sendProbe(t *timeouts, s *sample) (err error) {
 	// A write that begins now marks the connection again, and waits for checking.
 	t.writes.awake.Store(false)
 	c.restorePatience(t)
-	if cerr := c.sock.raw.Control(func(fd uintptr) { err = t.probe.Send(fd, s.info.Silence(), s.info.Probes) }); cerr != nil {
+	silence, probes := s.info.Silence(), s.info.Probes // s itself would escape to the heap
+	if cerr := c.sock.raw.Control(func(fd uintptr) { err = t.probe.Send(fd, silence, probes) }); cerr != nil {
 		c.check(trigger{})
 		return nil
 	}
@@ -142,7 +143,8 @@ func (c *Conn) settlePing(t *timeouts, s *sample) time.Duration {
 	if s.info.Probes == p.Counted { // the kernel counts in 8 bits
 		return maxPingWait
 	}
-	_ = c.sock.raw.Control(func(fd uintptr) { p.Disarm(fd, s.info.Silence()) })
+	silence := s.info.Silence()
+	_ = c.sock.raw.Control(func(fd uintptr) { p.Disarm(fd, silence) })
 	return pingInterval
 }
 

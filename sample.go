@@ -9,6 +9,7 @@ import (
 
 // A sample is the evidence that a connection shows besides how it ended.
 type sample struct {
+	lean     bool // in: the counts unread and unacked are not needed
 	taken    bool // the kernel told
 	info     tcpinfo.Info
 	unread   int  // bytes received that the application has not read

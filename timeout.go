@@ -53,6 +53,7 @@ type writeMarks struct {
 	awake      atomic.Bool  // a check for outstanding data is due
 	inProgress atomic.Int32 // writes that have not returned
 	finished   atomic.Int64 // writes that have, and pieces of those that have not
+	sampled    int64        // finished at the last sample; timeouts.checking guards it
 	pieces     sync.Mutex   // held by a Write in pieces; see Conn.writeInPieces
 }
 
@@ -125,14 +126,15 @@ func (c *Conn) mark(t *timeouts) {
 
 // extendPatience has the kernel wait for at least that long; t.checking is held.
 func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
-	if c.sock.family != familyTCP {
+	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
+	userTimeout = max(userTimeout, atLeast)
+	if c.sock.family != familyTCP || t.patience.Suffices(userTimeout) {
 		return
 	}
-	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
 	if c.watched {
 		maxRTO = 0 // it would outlive a Close that the library does not see
 	}
-	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, max(userTimeout, atLeast), maxRTO) })
+	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, userTimeout, maxRTO) })
 }
 
 // restorePatience has the kernel wait as long as it would without the library;
@@ -156,7 +158,7 @@ func (c *Conn) checkTimeouts(at, jumped time.Time) (next time.Time) {
 		return c.settleAfterEnd(t)
 	}
 	t.writes.awake.Store(false) // before the sample: a write that comes later marks again
-	var s sample
+	s := sample{lean: c.leanSamples(t)}
 	if !c.sample(t, &s) {
 		c.check(trigger{})
 		return next
@@ -165,6 +167,12 @@ func (c *Conn) checkTimeouts(at, jumped time.Time) (next time.Time) {
 		jumped = s.answered // the question was under way for that long
 	}
 	return c.judge(t, &s, jumped)
+}
+
+// leanSamples reports whether the clock needs no count of unread bytes: only the silence
+// that the peer's program keeps is judged by it.
+func (c *Conn) leanSamples(t *timeouts) bool {
+	return c.sock.family == familyTCP && t.shortest.Load() == 0
 }
 
 // judge acts on what a sample means, and returns when to check again.
@@ -179,7 +187,9 @@ func (c *Conn) judge(t *timeouts, s *sample, jumped time.Time) (next time.Time) 
 			}
 		}
 	}
-	a := t.supervisor.Ask(s.evidenceFor(c, t, jumped), c.limitsFor(t))
+	var limits keepalive.Limits
+	evidence := s.evidenceFor(c, t, jumped)
+	a := t.supervisor.Ask(&evidence, c.limitsFor(t, &limits))
 	if a.Awake {
 		t.writes.awake.Store(true)
 	}
@@ -235,21 +245,24 @@ func (c *Conn) settleAfterEnd(t *timeouts) (next time.Time) {
 }
 
 // evidenceFor is s for the supervisor of c.
-func (s *sample) evidenceFor(c *Conn, t *timeouts, jumped time.Time) *verdict.Evidence {
-	return &verdict.Evidence{
-		Info: s.info, Counted: c.counted(), Unread: s.unread, NoReader: s.noReader,
+func (s *sample) evidenceFor(c *Conn, t *timeouts, jumped time.Time) verdict.Evidence {
+	finished, sampled := t.writes.finished.Load(), t.writes.sampled
+	t.writes.sampled = finished
+	return verdict.Evidence{
+		Written: finished != sampled,
+		Info:    s.info, Counted: c.counted(), Unread: s.unread, NoReader: s.noReader,
 		Writing: t.writes.inProgress.Load() > 0, Asked: s.asked.Sub(started), Answered: s.answered.Sub(started),
 		Jumped: jumped.Sub(started), HasJumped: !jumped.IsZero(),
 	}
 }
 
 // limitsFor is what the supervisor needs to know of the socket's options.
-func (c *Conn) limitsFor(t *timeouts) *keepalive.Limits {
+func (c *Conn) limitsFor(t *timeouts, l *keepalive.Limits) *keepalive.Limits {
 	if t.supervisor.Peer == 0 || !c.counted() {
 		return nil
 	}
-	l := t.patience.Limits(c.sock.limitsNow())
-	return &l
+	*l = t.patience.Limits(c.sock.limitsNow())
+	return l
 }
 
 // startTimeouts is the first check, by a sample that may be taken already.

@@ -73,6 +73,11 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 		if !i.Outstanding() {
 			a.again(s.Pace())
 		}
+	} else if e.Written && peer && s.Stall == 0 {
+		// It is likely to be written to again. What Awake keeps in force need not be set
+		// again then, and the next write asks for no sample of its own.
+		a.Awake = true
+		a.again(s.Peer / 2)
 	}
 	s.noteProgress(now, jumped, i)
 	if peer {

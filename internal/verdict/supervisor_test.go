@@ -15,6 +15,7 @@ type rig struct {
 	every   time.Duration // between two writes; 0 is none
 	writeAt time.Duration
 	awake   bool
+	written bool
 	due     time.Duration // 0 is never
 	jumped  time.Duration
 	checks  int
@@ -50,6 +51,7 @@ const (
 )
 
 func (r *rig) write(n int) {
+	r.written = true
 	r.fakeKernel.write(n)
 	if !r.awake && !r.s.WritesUnseen {
 		r.awake = true
@@ -62,10 +64,13 @@ func (r *rig) write(n int) {
 func (r *rig) check() {
 	r.checks++
 	r.due, r.awake = 0, false
-	e := Evidence{Info: r.info(), Counted: true, Asked: r.now, Answered: r.now, Jumped: r.jumped, HasJumped: r.jumped > 0, Writing: r.unsent > 64}
+	e := Evidence{Info: r.info(), Counted: true, Asked: r.now, Answered: r.now, Jumped: r.jumped, HasJumped: r.jumped > 0, Writing: r.unsent > 64, Written: r.written}
+	r.written = false
 	a := r.s.Ask(&e, &r.limits)
 	r.awake = a.Awake
-	r.limits.UserTimeout = a.UserTimeout
+	if a.UserTimeout > 0 || !a.Awake {
+		r.limits.UserTimeout = a.UserTimeout
+	}
 	if a.Reason != None {
 		r.verdict, r.at = a, r.now
 	} else if a.Again > 0 {

@@ -31,6 +31,7 @@ type Evidence struct {
 	Unread   int  // bytes received that the application has not read
 	NoReader bool // not Counted, and no Read waits, so silence cannot be measured
 	Writing  bool // a Write has not returned
+	Written  bool // one has returned since the last sample
 
 	// Before and after the system call: the process may have been suspended there.
 	Asked, Answered time.Duration
@@ -50,7 +51,7 @@ type Answer struct {
 	NothingAcked bool
 
 	Again time.Duration // when to ask again; 0 is at the next event
-	Awake bool          // data are outstanding, or may be soon
+	Awake bool          // data are outstanding, or may be soon; the UserTimeout in force stays
 
 	// Prompt reports that a verdict about an idle connection waits for a keep-alive probe.
 	Prompt bool
