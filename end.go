@@ -78,6 +78,9 @@ func (c *Conn) endByPeer(why error, o observation) {
 	case aborted:
 		// Before anything is published: a callback might close the socket, and with it
 		// the evidence.
+		if o.evidence != nil {
+			e.once.Do(func() { e.freeze(o.evidence) })
+		}
 		c.snapshot(e)
 		if e.cause.reason == ErrPeerLost {
 			e.cause.silence = e.snapshot.Silence

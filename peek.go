@@ -59,6 +59,8 @@ type observation struct {
 	outcome outcome
 	fin     bool  // a FIN of the peer came before the end
 	errno   error // with aborted: the cause, by the system's name for it
+
+	evidence *sample // with aborted: what the check has taken of the connection; nil if nothing
 }
 
 // event is what the poller told of a socket.

@@ -139,14 +139,16 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
 	}
+	out := new(sample)
+	out.taken = s.sampleAt(fd, out)
 	why := errno.In(ioErr)
 	if why == nil || why == unix.EPIPE { // EPIPE says that something ended, not what
 		why = errno.Reset
-		if s.kernelGaveUp(fd) {
+		if s.kernelGaveUp(fd, out) {
 			why = errno.TimedOut
 		}
 	}
-	return observation{outcome: aborted, fin: fin, errno: why}
+	return observation{outcome: aborted, fin: fin, errno: why, evidence: out}
 }
 
 // allAcked reports whether the peer has acknowledged all that was sent. If the local
@@ -158,11 +160,14 @@ func allAcked(fd uintptr) bool {
 }
 
 // kernelGaveUp reports whether a timer of the kernel ended a closed connection, and
-// not a RST.
-func (s *socket) kernelGaveUp(fd uintptr) bool {
-	var info tcpinfo.Info
-	if tcpinfo.Get(fd, &info) != nil {
+// not a RST. A connection that waits for no answer it does not give up.
+func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
+	info := out.info
+	if !out.taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
 		return false
+	}
+	if info.Solicitations() == 0 && info.PeerWindow != 0 {
+		return false // and no option needs to be read
 	}
 	// A Ping changes some limits, and has had the others remembered.
 	before := s.limits.Load()
