@@ -1,15 +1,17 @@
 package tcpinfo
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
-	"net"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-liveness/liveness/livenesstest"
 )
 
 // answerOf is a kernel's answer with subflows of size bytes each.
@@ -78,66 +80,38 @@ func FuzzInfo(f *testing.F) {
 
 // A real MPTCP connection shows its subflow, and what waits in it when the peer does not
 // read.
-func TestMPTCP(t *testing.T) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(true)
-	l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var d net.Dialer
-	d.SetMultipathTCP(true)
-	conn, err := d.Dial("tcp4", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	peer, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	if mptcp, err := conn.(*net.TCPConn).MultipathTCP(); err != nil || !mptcp {
-		t.Skipf("this kernel made a plain TCP connection: %v", err)
-	}
+func TestSubflowsOfAConnection(t *testing.T) {
+	conn, _ := livenesstest.Pair(t, "mptcp")
 	var infos [MaxSubflows]Info
 	subflows := func() (all Info, live bool) {
 		var n int
+		var err error
 		control(t, conn, func(fd uintptr) { n, err = GetSubflows(fd, infos[:]) })
 		if err == unix.EOPNOTSUPP || err == unix.ENOPROTOOPT {
 			t.Skipf("MPTCP_TCPINFO is in Linux 5.16 and later: %v", err)
 		}
-		if err != nil || n < 1 {
-			t.Fatalf("%d, %v", n, err)
-		}
+		require.NoError(t, err)
+		require.Positive(t, n)
 		return Combine(infos[:n], 0)
 	}
 	if all, live := subflows(); !live || all.State != Open || all.Outstanding() || all.PeerWindow <= 0 || all.RTO <= 0 {
 		t.Errorf("idle: %+v, %v", all, live)
 	}
-	conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	for err == nil {
-		_, err = conn.Write(make([]byte, 1<<20))
-	}
-	err = nil
+	writeAll(conn)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		all, live := subflows()
 		if live && all.Acked > 1000 && all.SinceAck < patience {
 			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the peer does not read: %+v, %v", all, live)
-		}
+		require.False(t, time.Now().After(deadline), "the peer does not read: %+v, %v", all, live)
 	}
 	control(t, conn, func(fd uintptr) {
-		if n, err := GetSubflows(fd, nil); n != 0 || err != nil {
-			t.Errorf("no room: %d, %v", n, err)
-		}
+		n, err := GetSubflows(fd, nil)
+		assert.NoError(t, err)
+		assert.Zero(t, n)
 	})
-	if _, err := GetSubflows(^uintptr(0), infos[:]); err == nil {
-		t.Error("no descriptor, and no error")
-	}
+	_, err := GetSubflows(^uintptr(0), infos[:])
+	assert.Error(t, err)
 }
 
 // The estimate for kernels before 6.2 is closed where this kernel's window is, and open
@@ -145,7 +119,7 @@ func TestMPTCP(t *testing.T) {
 func TestEstimatedWindow(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
-	conn, peer := pairOf(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
 	unread := 0
 	compare := func() (window, estimated int64) {
 		control(t, conn, func(fd uintptr) {
@@ -155,7 +129,6 @@ func TestEstimatedWindow(t *testing.T) {
 				t.Fatal(err)
 			}
 			window, estimated = i.OurWindow, estimatedWindow(used, limit, i.PeerMSS)
-			t.Logf("%d unread: %d of %d bytes of memory, segments of %d: window %d, estimated %d", unread, used, limit, i.PeerMSS, window, estimated)
 		})
 		return window, estimated
 	}
@@ -169,10 +142,7 @@ func TestEstimatedWindow(t *testing.T) {
 			t.Errorf("%d bytes unread: window %d, estimated 0", unread, window)
 		}
 	}
-	peer.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	for err := error(nil); err == nil; {
-		_, err = peer.Write(make([]byte, 1<<20))
-	}
+	writeAll(peer)
 	if window, estimated := compare(); window > 1<<16 || estimated != 0 {
 		t.Errorf("full: window %d, estimated %d", window, estimated)
 	}
@@ -183,7 +153,7 @@ func TestEstimatedWindow(t *testing.T) {
 func TestEstimatedWindowOfTinySegments(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
-	conn, peer := pairOf(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
 	for n := int64(1); n <= 2000; n++ {
 		peer.Write([]byte("x"))
 		if n%100 != 0 {
@@ -200,21 +170,4 @@ func TestEstimatedWindowOfTinySegments(t *testing.T) {
 			break // a kernel that does not merge them fills the buffer indeed
 		}
 	}
-}
-
-func pairOf(t *testing.T) (conn, peer net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if peer, err = net.Dial("tcp4", l.Addr().String()); err == nil {
-		conn, err = l.Accept()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(); peer.Close() })
-	return conn, peer
 }

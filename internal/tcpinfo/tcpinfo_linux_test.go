@@ -6,11 +6,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness/livenesstest"
@@ -25,9 +28,7 @@ func cut(t *testing.T, peer net.Conn) (mend func() error) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return mend
 }
 
@@ -50,21 +51,13 @@ func needsCounters(t *testing.T) {
 func control(t *testing.T, conn net.Conn, f func(fd uintptr)) {
 	t.Helper()
 	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(f); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(f))
 }
 
 func get(t *testing.T, conn net.Conn) (info Info) {
 	t.Helper()
-	control(t, conn, func(fd uintptr) {
-		if err := Get(fd, &info); err != nil {
-			t.Fatalf("Get: %v", err)
-		}
-	})
+	control(t, conn, func(fd uintptr) { require.NoError(t, Get(fd, &info)) })
 	return info
 }
 
@@ -96,146 +89,103 @@ func expectState(t *testing.T, conn net.Conn, want State) {
 
 // The states in the order in which a connection passes through them, whoever ends
 // it, however.
-func TestStates(t *testing.T) {
+func TestStatesFollowTheConnection(t *testing.T) {
 	t.Parallel()
-	for _, network := range []string{"tcp4", "tcp6"} {
-		t.Run(network, func(t *testing.T) {
-			t.Run("the peer first", func(t *testing.T) {
+	for name, steps := range map[string]string{
+		"the peer first":     "Open peerFIN CloseWait cut ownFIN Finishing mend Closed",    // LAST-ACK
+		"this side first":    "Open ownShut Open cut ownFIN Open mend Open peerFIN Closed", // FIN-WAIT-1 and -2; TIME-WAIT is not the socket's
+		"both at once":       "cut ownFIN peerFIN Finishing mend Closed",                   // CLOSING
+		"reset":              "Open reset Closed",
+		"reset behind a FIN": "data peerFIN CloseWait reset Closed",
+	} {
+		for _, network := range []string{"tcp4", "tcp6"} {
+			t.Run(name+","+network, func(t *testing.T) {
 				conn, peer := livenesstest.Pair(t, network)
-				expectState(t, conn, Open)
-				peer.CloseWrite()
-				expectState(t, conn, CloseWait)
-				mend := cut(t, peer) // or our FIN were acknowledged at once
-				conn.(*net.TCPConn).CloseWrite()
-				expectState(t, conn, Finishing) // LAST-ACK
-				mend()
-				expectState(t, conn, Closed)
+				own := conn.(*net.TCPConn)
+				var mend func() error
+				for step := range strings.FieldsSeq(steps) {
+					switch step {
+					case "peerFIN":
+						peer.CloseWrite()
+					case "ownFIN":
+						own.CloseWrite()
+					case "ownShut":
+						own.CloseRead() // nothing that the network sees
+					case "data":
+						peer.Write([]byte("x"))
+					case "reset":
+						peer.Reset()
+					case "cut":
+						mend = cut(t, peer) // or a FIN were acknowledged at once
+					case "mend":
+						mend()
+					default:
+						expectState(t, conn, map[string]State{"Open": Open, "CloseWait": CloseWait, "Finishing": Finishing, "Closed": Closed}[step])
+					}
+				}
 			})
-			t.Run("we first", func(t *testing.T) {
-				conn, peer := livenesstest.Pair(t, network)
-				conn.(*net.TCPConn).CloseRead()
-				expectState(t, conn, Open) // nothing that the network sees
-				mend := cut(t, peer)
-				conn.(*net.TCPConn).CloseWrite()
-				expectState(t, conn, Open) // FIN-WAIT-1
-				mend()
-				expectState(t, conn, Open) // FIN-WAIT-2
-				peer.CloseWrite()
-				expectState(t, conn, Closed) // TIME-WAIT no longer belongs to the socket
-			})
-			t.Run("both at once", func(t *testing.T) {
-				conn, peer := livenesstest.Pair(t, network)
-				mend := cut(t, peer)
-				conn.(*net.TCPConn).CloseWrite()
-				peer.CloseWrite()
-				expectState(t, conn, Finishing) // CLOSING
-				mend()
-				expectState(t, conn, Closed)
-			})
-			t.Run("reset", func(t *testing.T) {
-				conn, peer := livenesstest.Pair(t, network)
-				peer.Reset()
-				expectState(t, conn, Closed)
-			})
-			t.Run("reset behind a FIN and data", func(t *testing.T) {
-				conn, peer := livenesstest.Pair(t, network)
-				peer.Write([]byte("x"))
-				peer.CloseWrite()
-				expectState(t, conn, CloseWait)
-				peer.Reset()
-				expectState(t, conn, Closed)
-			})
-		})
+		}
 	}
 }
 
 // Every state that Linux knows is known, and none that it does not.
 func TestStateNumbers(t *testing.T) {
-	want := map[uint8]State{
-		1:  Open,           // ESTABLISHED
-		2:  NotEstablished, // SYN_SENT
-		3:  Open,           // SYN_RECV
-		4:  Open,           // FIN_WAIT1
-		5:  Open,           // FIN_WAIT2
-		6:  Finishing,      // TIME_WAIT
-		7:  Closed,         // CLOSE
-		8:  CloseWait,      // CLOSE_WAIT
-		9:  Finishing,      // LAST_ACK
-		10: NotEstablished, // LISTEN
-		11: Finishing,      // CLOSING
-		12: Open,           // NEW_SYN_RECV
+	want := []State{
+		unix.BPF_TCP_ESTABLISHED: Open, unix.BPF_TCP_SYN_SENT: NotEstablished, unix.BPF_TCP_SYN_RECV: Open, unix.BPF_TCP_FIN_WAIT1: Open,
+		unix.BPF_TCP_FIN_WAIT2: Open, unix.BPF_TCP_TIME_WAIT: Finishing, unix.BPF_TCP_CLOSE: Closed, unix.BPF_TCP_CLOSE_WAIT: CloseWait,
+		unix.BPF_TCP_LAST_ACK: Finishing, unix.BPF_TCP_LISTEN: NotEstablished, unix.BPF_TCP_CLOSING: Finishing, unix.BPF_TCP_NEW_SYN_RECV: Open,
+		255: Unknown,
 	}
-	for n := range 256 {
-		if got := state(uint8(n)); got != want[uint8(n)] {
-			t.Errorf("state %d: %v; want %v", n, got, want[uint8(n)])
-		}
+	for n, want := range want {
+		assert.Equal(t, want, state(uint8(n)), n)
 	}
 }
 
 // The counters move when, and as, what they count happens.
-func TestCounters(t *testing.T) {
+func TestCountersCount(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	before := get(t, conn)
-	if !before.Full {
-		t.Fatal("the kernel told nothing but the state")
-	}
-	if before.Outstanding() || before.Retransmits != 0 || before.Probes != 0 || before.Backoff != 0 {
-		t.Errorf("at the beginning: %+v", before)
-	}
-
+	require.True(t, before.Full)
+	assert.Zero(t, before.Retransmits+before.Probes+before.Backoff+before.InFlight+int(before.Unsent))
 	const n = 10_000
-	if _, err := conn.Write(make([]byte, n)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(peer, make([]byte, n)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := conn.Write(make([]byte, n))
+	require.NoError(t, err)
+	_, err = io.ReadFull(peer, make([]byte, n))
+	require.NoError(t, err)
 	after := waitFor(t, conn, "acknowledged", func(info *Info) bool { return !info.Outstanding() })
-	if got := after.Acked - before.Acked; got != n {
-		t.Errorf("%d bytes acknowledged; want %d", got, n)
-	}
-	if after.RTT <= 0 || after.RTT > patience || after.RTO < after.RTT {
-		t.Errorf("RTT %v, RTO %v", after.RTT, after.RTO)
-	}
-	if after.PeerWindow <= 0 || after.OurWindow <= 0 {
-		t.Errorf("windows: peer %d, ours %d", after.PeerWindow, after.OurWindow)
+	assert.EqualValues(t, n, after.Acked-before.Acked)
+	if after.RTT <= 0 || after.RTT > patience || after.RTO < after.RTT || after.PeerWindow <= 0 || after.OurWindow <= 0 {
+		t.Errorf("%+v", after)
 	}
 }
 
 // The ages tell the two directions apart, and grow while nothing comes.
-func TestAges(t *testing.T) {
+func TestAgesTellTheDirections(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
+	const silence = 50 * time.Millisecond
 	start := time.Now()
-	older := waitFor(t, conn, "silence", func(info *Info) bool { return info.Silence() >= 50*time.Millisecond })
-	if elapsed := time.Since(start) + time.Second; older.SinceData > elapsed || older.SinceAck > elapsed {
-		t.Errorf("silent for longer than it exists: %+v", older)
-	}
+	silent := func(info *Info) bool { return info.Silence() >= silence }
+	older := waitFor(t, conn, "silence", silent)
+	assert.LessOrEqual(t, max(older.SinceData, older.SinceAck), time.Since(start)+time.Second, "longer than it exists")
 
-	if _, err := peer.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
+	peer.Write([]byte("x"))
 	data := waitFor(t, conn, "data", func(info *Info) bool { return info.SinceData < older.SinceData })
-	if data.Silence() != data.SinceData {
-		t.Errorf("data came, and Silence is %v: %+v", data.Silence(), data)
-	}
+	assert.Equal(t, data.SinceData, data.Silence())
 
 	// An acknowledgement brings no data, and is a sign of life.
-	waitFor(t, conn, "silence", func(info *Info) bool { return info.Silence() >= 50*time.Millisecond })
-	if _, err := conn.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	ack := waitFor(t, conn, "acknowledgement", func(info *Info) bool { return info.SinceAck < 50*time.Millisecond })
-	if ack.SinceData < 50*time.Millisecond || ack.Silence() != ack.SinceAck {
-		t.Errorf("an acknowledgement came: %+v", ack)
-	}
+	waitFor(t, conn, "silence", silent)
+	conn.Write([]byte("x"))
+	ack := waitFor(t, conn, "acknowledgement", func(info *Info) bool { return info.SinceAck < silence })
+	assert.GreaterOrEqual(t, ack.SinceData, silence)
+	assert.Equal(t, ack.SinceAck, ack.Silence())
 }
 
 // Data that cannot arrive are in flight, and retransmitted.
-func TestRetransmits(t *testing.T) {
+func TestCutDataAreRetransmitted(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
@@ -252,38 +202,37 @@ func TestRetransmits(t *testing.T) {
 	})
 }
 
+// writeAll writes until nothing is taken any more.
+func writeAll(conn net.Conn) (sent int64) {
+	conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for {
+		n, err := conn.Write(make([]byte, 1<<20))
+		if sent += int64(n); err != nil {
+			return sent
+		}
+	}
+}
+
 // A peer that takes nothing closes its window, and what was written waits unsent.
-func TestClosedWindow(t *testing.T) {
+func TestPeerThatDoesNotReadClosesTheWindow(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
-	sent := 0
-	for data := make([]byte, 1<<20); ; {
-		conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		n, err := conn.Write(data)
-		sent += n
-		if n == 0 && sent > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal(err)
-		}
-	}
+	sent := writeAll(conn)
 	stalled := waitFor(t, conn, "a closed window", func(info *Info) bool { return info.PeerWindow == 0 && info.Unsent > 0 })
-	if acked := stalled.Acked; acked <= 0 || acked+stalled.Unsent > int64(sent)+1 {
+	if acked := stalled.Acked; acked <= 0 || acked+stalled.Unsent > sent+1 {
 		t.Errorf("wrote %d: %+v", sent, stalled)
 	}
 	if theirs := get(t, peer.NetConn()); theirs.OurWindow > 1<<16 { // what is left is less than a segment of loopback
 		t.Errorf("the other side of a closed window: %+v", theirs)
 	}
-	if _, err := io.CopyN(io.Discard, peer, int64(sent)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.CopyN(io.Discard, peer, sent)
+	require.NoError(t, err)
 	waitFor(t, conn, "an open window", func(info *Info) bool { return info.PeerWindow > 0 && !info.Outstanding() })
 }
 
 // The kernel fills as much as it is given room for, and says how much that was.
-func TestShortBuffers(t *testing.T) {
+func TestKernelFillsNoMoreThanTheRoom(t *testing.T) {
 	needsCounters(t)
 	conn, _ := livenesstest.Pair(t, "tcp4")
 	control(t, conn, func(fd uintptr) {
@@ -310,32 +259,22 @@ func TestShortBuffers(t *testing.T) {
 }
 
 // What is no TCP connection is an error, and no state.
-func TestOthers(t *testing.T) {
+func TestOtherDescriptorsAreErrors(t *testing.T) {
 	check := func(name string, fd uintptr) {
 		info := Info{State: Open}
-		if err := Get(fd, &info); err == nil {
-			t.Errorf("%s: %+v", name, info)
-		}
-		if state, err := GetState(fd); err == nil || state != Unknown {
-			t.Errorf("%s: %v, %v", name, state, err)
-		}
+		state, err := GetState(fd)
+		assert.Error(t, Get(fd, &info), name)
+		assert.Error(t, err, name)
+		assert.Equal(t, Unknown, state, name)
 	}
 	conn, _ := livenesstest.Pair(t, "unix")
 	control(t, conn, func(fd uintptr) { check("AF_UNIX", fd) })
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer packets.Close()
-	raw, err := packets.(*net.UDPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw.Control(func(fd uintptr) { check("UDP", fd) })
+	control(t, packets.(*net.UDPConn), func(fd uintptr) { check("UDP", fd) })
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer r.Close()
 	defer w.Close()
 	check("a pipe", r.Fd())
@@ -343,7 +282,7 @@ func TestOthers(t *testing.T) {
 }
 
 // An answer of four bytes is an int, whatever the byte order; any other is a struct.
-func TestIntAnswers(t *testing.T) {
+func TestAnswerOfFourBytesIsAnInt(t *testing.T) {
 	answer := make([]byte, 4)
 	binary.NativeEndian.PutUint32(answer, 8|7<<24) // CLOSE_WAIT, and 7 probes
 	if got := headState(answer, 4); got != CloseWait {
@@ -360,7 +299,7 @@ func TestIntAnswers(t *testing.T) {
 }
 
 // What poses as Linux may give the whole struct with nothing in it.
-func TestZeros(t *testing.T) {
+func TestStructOfZerosIsNotFull(t *testing.T) {
 	for name, c := range map[string]struct {
 		raw  unix.TCPInfo
 		full bool

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
 
 	"github.com/go-liveness/liveness/livenesstest"
@@ -38,19 +40,7 @@ func TestLayout(t *testing.T) {
 
 // The states are TCPSTATE of mstcpip.h.
 func TestStateNumbers(t *testing.T) {
-	want := map[uint32]State{
-		0:  Closed,         // CLOSED
-		1:  NotEstablished, // LISTEN
-		2:  NotEstablished, // SYN_SENT
-		3:  Open,           // SYN_RCVD
-		4:  Open,           // ESTABLISHED
-		5:  Open,           // FIN_WAIT_1
-		6:  Open,           // FIN_WAIT_2
-		7:  CloseWait,      // CLOSE_WAIT
-		8:  Finishing,      // CLOSING
-		9:  Finishing,      // LAST_ACK
-		10: Finishing,      // TIME_WAIT
-	}
+	want := map[uint32]State{0: Closed, 1: NotEstablished, 2: NotEstablished, 3: Open, 4: Open, 5: Open, 6: Open, 7: CloseWait, 8: Finishing, 9: Finishing, 10: Finishing}
 	for n := range uint32(100) {
 		if got := state(n); got != want[n] {
 			t.Errorf("state %d: %v; want %v", n, got, want[n])
@@ -74,65 +64,47 @@ func TestFill(t *testing.T) {
 
 // A connection tells its state where Windows has the question, and everything else
 // is an error that leaves no state.
-func TestAsk(t *testing.T) {
+func TestConnectionTellsItsState(t *testing.T) {
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	raw, err := conn.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ask := func() (state State, info Info, err error) {
-		cerr := raw.Control(func(fd uintptr) {
+		require.NoError(t, raw.Control(func(fd uintptr) {
 			if state, err = GetState(fd); err == nil {
 				err = Get(fd, &info)
 			}
-		})
-		if cerr != nil {
-			t.Fatal(cerr)
-		}
+		}))
 		return state, info, err
+	}
+	expect := func(want State) {
+		require.Eventually(t, func() bool {
+			state, info, err := ask()
+			require.NoError(t, err)
+			return state == want && info.State == want
+		}, 10*time.Second, time.Millisecond)
 	}
 	if wine() {
 		state, info, err := ask()
-		if !errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, windows.WSAEOPNOTSUPP) || state != Unknown || info != (Info{}) {
-			t.Errorf("%v, %+v, %v", state, info, err)
-		}
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+		assert.ErrorIs(t, err, windows.WSAEOPNOTSUPP)
+		assert.Equal(t, Info{State: state}, info)
+		assert.Equal(t, Unknown, state)
 	} else {
-		expect := func(want State) {
-			t.Helper()
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-				state, info, err := ask()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if state == want && info.State == want {
-					return
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%v, %+v; want %v", state, info, want)
-				}
-			}
-		}
 		expect(Open)
 		peer.CloseWrite()
 		expect(CloseWait)
 	}
-
+	fds := []uintptr{0, uintptr(windows.InvalidHandle)}
 	packets, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err == nil { // Wine cannot
 		defer packets.Close()
 		raw, err := packets.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw.Control(func(fd uintptr) {
-			if state, err := GetState(fd); state != Unknown || err == nil {
-				t.Errorf("UDP: %v, %v", state, err)
-			}
-		})
+		require.NoError(t, err)
+		require.NoError(t, raw.Control(func(fd uintptr) { fds = append(fds, fd) }))
 	}
-	for _, fd := range []uintptr{0, uintptr(windows.InvalidHandle)} {
-		if state, err := GetState(fd); state != Unknown || err == nil {
-			t.Errorf("%#x: %v, %v", fd, state, err)
-		}
+	for _, fd := range fds {
+		state, err := GetState(fd)
+		assert.Error(t, err, fd)
+		assert.Equal(t, Unknown, state, fd)
 	}
 }
