@@ -4,10 +4,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
 
 	"github.com/go-liveness/liveness/internal/afd"
@@ -25,22 +28,18 @@ func wine() bool {
 func control(t *testing.T, conn net.Conn, f func(fd uintptr)) {
 	t.Helper()
 	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(f); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(f))
 }
 
-// now asks for all that the library asks for.
+const all = afd.Receive | afd.Disconnect | afd.Abort // that the library asks for
+
 func now(t *testing.T, conn net.Conn) (events uint32) {
 	t.Helper()
 	control(t, conn, func(fd uintptr) {
 		var err error
-		if events, err = afd.Now(fd, afd.Receive|afd.Disconnect|afd.Abort); err != nil {
-			t.Fatalf("Now: %v", err)
-		}
+		events, err = afd.Now(fd, all)
+		require.NoError(t, err)
 	})
 	return events
 }
@@ -62,86 +61,56 @@ func pair(t *testing.T) (*net.TCPConn, *livenesstest.Peer) {
 	return conn.(*net.TCPConn), peer
 }
 
-func TestNow(t *testing.T) {
-	t.Run("idle", func(t *testing.T) {
-		conn, _ := pair(t)
-		expect(t, conn, 0)
-	})
-	t.Run("data", func(t *testing.T) {
-		conn, peer := pair(t)
-		peer.Write([]byte("x"))
-		expect(t, conn, afd.Receive)
-		expect(t, conn, afd.Receive) // it took nothing
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, conn, 0)
-	})
-	t.Run("FIN", func(t *testing.T) {
-		conn, peer := pair(t)
-		peer.CloseWrite()
-		expect(t, conn, afd.Disconnect)
-		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
-			t.Fatal(err)
-		}
-		expect(t, conn, afd.Disconnect) // it stays
-	})
-	t.Run("FIN behind data", func(t *testing.T) {
-		conn, peer := pair(t)
-		peer.Write([]byte("x"))
-		peer.CloseWrite()
-		if !wine() {
-			expect(t, conn, afd.Receive|afd.Disconnect)
-			return
-		}
-		expect(t, conn, afd.Receive)
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, conn, afd.Disconnect)
-	})
-	t.Run("reset", func(t *testing.T) {
-		conn, peer := pair(t)
-		peer.Reset()
-		expect(t, conn, afd.Abort)
-		for range 2 { // who has asked has not taken the error from who reads
-			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, windows.WSAECONNRESET) {
-				t.Errorf("Read returned %v", err)
+func TestNowTellsWhatThereIsAndTakesNothing(t *testing.T) {
+	behindData := "data FIN receive|disconnect"
+	if wine() {
+		behindData = "data FIN receive read disconnect"
+	}
+	events := map[string]uint32{"none": 0, "receive": afd.Receive, "disconnect": afd.Disconnect, "receive|disconnect": afd.Receive | afd.Disconnect, "abort": afd.Abort}
+	for name, steps := range map[string]string{
+		"idle":              "none",
+		"data":              "data receive receive read none",
+		"FIN":               "FIN disconnect EOF disconnect",
+		"FIN behind data":   behindData,
+		"reset":             "reset abort RST RST abort",
+		"reset behind data": "data receive reset abort",
+		"own shutdowns":     "closeRead none closeWrite peerEOF none FIN disconnect",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, peer := pair(t)
+			for step := range strings.FieldsSeq(steps) {
+				switch want, is := events[step]; {
+				case is:
+					expect(t, conn, want)
+				case step == "data":
+					peer.Write([]byte("x"))
+				case step == "FIN":
+					peer.CloseWrite()
+				case step == "reset":
+					peer.Reset()
+				case step == "closeRead":
+					conn.CloseRead()
+				case step == "closeWrite":
+					conn.CloseWrite()
+				case step == "peerEOF": // it has arrived
+					_, err := peer.Read(make([]byte, 1))
+					require.Equal(t, io.EOF, err)
+				default:
+					_, err := conn.Read(make([]byte, 1))
+					want := map[string]error{"read": nil, "EOF": io.EOF, "RST": windows.WSAECONNRESET}[step]
+					require.True(t, errors.Is(err, want), "%s: %v", step, err)
+				}
 			}
-		}
-		expect(t, conn, afd.Abort)
-	})
-	t.Run("reset behind data", func(t *testing.T) {
-		conn, peer := pair(t)
-		peer.Write([]byte("x"))
-		expect(t, conn, afd.Receive)
-		peer.Reset()
-		expect(t, conn, afd.Abort)
-	})
-	t.Run("own shutdowns", func(t *testing.T) {
-		conn, peer := pair(t)
-		conn.CloseRead()
-		expect(t, conn, 0)
-		conn.CloseWrite()
-		if _, err := peer.Read(make([]byte, 1)); err != io.EOF { // it has arrived
-			t.Fatal(err)
-		}
-		expect(t, conn, 0)
-		peer.CloseWrite()
-		expect(t, conn, afd.Disconnect)
-	})
-	t.Run("no socket", func(t *testing.T) {
-		event, err := windows.CreateEvent(nil, 1, 0, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer windows.CloseHandle(event)
-		for _, fd := range []uintptr{uintptr(event), 0, ^uintptr(0)} {
-			if events, err := afd.Now(fd, afd.Receive|afd.Disconnect|afd.Abort); err == nil || events != 0 {
-				t.Errorf("%#x: %#x, %v", fd, events, err)
-			}
-		}
-	})
+		})
+	}
+	event, err := windows.CreateEvent(nil, 1, 0, nil)
+	require.NoError(t, err)
+	defer windows.CloseHandle(event)
+	for _, fd := range []uintptr{uintptr(event), 0, ^uintptr(0)} { // no sockets
+		events, err := afd.Now(fd, all)
+		assert.Error(t, err, fd)
+		assert.Zero(t, events, fd)
+	}
 }
 
 // Neither a Read that waits nor the looks are disturbed by the other.
@@ -159,9 +128,7 @@ func TestNowBesideRead(t *testing.T) {
 		}
 		peer.Write([]byte("x"))
 	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, <-done)
 	done = make(chan error, 1)
 	go func() {
 		_, err := conn.Read(make([]byte, 1))
@@ -169,9 +136,7 @@ func TestNowBesideRead(t *testing.T) {
 	}()
 	expect(t, conn, 0)
 	conn.Close() // does not wait for us
-	if err := <-done; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Read returned %v", err)
-	}
+	assert.ErrorIs(t, <-done, net.ErrClosed)
 }
 
 func TestNowAllocatesNothing(t *testing.T) {
@@ -189,11 +154,10 @@ func TestNowAllocatesNothing(t *testing.T) {
 func TestBaseOfSocket(t *testing.T) {
 	conn, _ := pair(t)
 	control(t, conn, func(fd uintptr) {
-		if h, err := afd.Base(fd); err != nil || h == 0 {
-			t.Errorf("%d, %v", h, err)
-		}
+		h, err := afd.Base(fd)
+		assert.NoError(t, err)
+		assert.NotZero(t, h)
 	})
-	if _, err := afd.Base(^uintptr(0)); !errors.Is(err, windows.WSAENOTSOCK) {
-		t.Errorf("no socket: %v", err)
-	}
+	_, err := afd.Base(^uintptr(0))
+	assert.ErrorIs(t, err, windows.WSAENOTSOCK)
 }

@@ -13,7 +13,7 @@ import (
 
 // The driver takes AFD_POLL_INFO for one handle by its size, which is not that of
 // its C structure everywhere.
-func TestSizes(t *testing.T) {
+func TestStructuresHaveTheSizesOfTheDriver(t *testing.T) {
 	var p Poll
 	want := uintptr(16 + 16) // AFD_POLL_HANDLE_INFO behind the rest
 	if unsafe.Sizeof(uintptr(0)) == 4 {
@@ -31,48 +31,38 @@ func TestSizes(t *testing.T) {
 }
 
 // A layered provider's socket has its base asked of it, in the way that it answers.
-func TestBase(t *testing.T) {
+func TestBaseIsAskedOfLayeredProviders(t *testing.T) {
 	refused := errors.New("refused")
 	// Each socket with what it answers.
-	for name, sockets := range map[string]map[windows.Handle]map[uint32]windows.Handle{
-		"none":           {1: {sioBaseHandle: 1}},
-		"honest":         {1: {sioBaseHandle: 9}},
-		"intercepts":     {1: {sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}},
-		"select alone":   {1: {sioBSPHandleSelect: 9}, 9: {sioBaseHandle: 9}},
-		"handle alone":   {1: {sioBSPHandle: 9}, 9: {sioBaseHandle: 9}},
-		"answers itself": {1: {sioBSPHandleSelect: 1, sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}},
-		"two":            {1: {sioBSPHandleSelect: 2}, 2: {sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}},
-		"nothing":        {1: {}},
-		"only itself":    {1: {sioBSPHandleSelect: 1, sioBSPHandlePoll: 1, sioBSPHandle: 1}},
-		"circle":         {1: {sioBSPHandleSelect: 2}, 2: {sioBSPHandleSelect: 1}},
+	type answers map[windows.Handle]map[uint32]windows.Handle
+	for name, c := range map[string]struct {
+		sockets answers
+		want    windows.Handle // 0 is an error
+	}{
+		"none":           {answers{1: {sioBaseHandle: 1}}, 1},
+		"honest":         {answers{1: {sioBaseHandle: 9}}, 9},
+		"intercepts":     {answers{1: {sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}}, 9},
+		"select alone":   {answers{1: {sioBSPHandleSelect: 9}, 9: {sioBaseHandle: 9}}, 9},
+		"handle alone":   {answers{1: {sioBSPHandle: 9}, 9: {sioBaseHandle: 9}}, 9},
+		"answers itself": {answers{1: {sioBSPHandleSelect: 1, sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}}, 9},
+		"two":            {answers{1: {sioBSPHandleSelect: 2}, 2: {sioBSPHandlePoll: 9}, 9: {sioBaseHandle: 9}}, 9},
+		"nothing":        {answers{1: {}}, 0},
+		"only itself":    {answers{1: {sioBSPHandleSelect: 1, sioBSPHandlePoll: 1, sioBSPHandle: 1}}, 0},
+		"circle":         {answers{1: {sioBSPHandleSelect: 2}, 2: {sioBSPHandleSelect: 1}}, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := base(1, func(socket windows.Handle, code uint32) (windows.Handle, error) {
-				if h, ok := sockets[socket][code]; ok {
-					return h, nil
-				}
-				return 0, refused
-			})
-			want := windows.Handle(9)
-			switch name {
-			case "none":
-				want = 1
-			case "nothing", "only itself", "circle":
-				if err == nil {
-					t.Errorf("%d", got)
-				}
-				return
+		got, err := base(1, func(socket windows.Handle, code uint32) (windows.Handle, error) {
+			if h, ok := c.sockets[socket][code]; ok {
+				return h, nil
 			}
-			if got != want || err != nil {
-				t.Errorf("%d, %v; want %d", got, err, want)
-			}
+			return 0, refused
 		})
-	}
-	t.Run("no socket", func(t *testing.T) {
-		asked := 0
-		_, err := base(1, func(windows.Handle, uint32) (windows.Handle, error) { asked++; return 0, windows.WSAENOTSOCK })
-		if err != windows.WSAENOTSOCK || asked != 1 {
-			t.Errorf("%v, asked %d times", err, asked)
+		if c.want == 0 && err == nil || c.want != 0 && (got != c.want || err != nil) {
+			t.Errorf("%s: %d, %v; want %d", name, got, err, c.want)
 		}
-	})
+	}
+	asked := 0
+	_, err := base(1, func(windows.Handle, uint32) (windows.Handle, error) { asked++; return 0, windows.WSAENOTSOCK })
+	if err != windows.WSAENOTSOCK || asked != 1 {
+		t.Errorf("no socket: %v, asked %d times", err, asked)
+	}
 }
