@@ -15,7 +15,7 @@ import (
 
 // socketPair returns the descriptor of a TCP connection on loopback, whose peer's kernel
 // answers. Nothing else uses it.
-func socketPair(t testing.TB) uintptr {
+func socketPair(t *testing.T) uintptr {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -233,40 +233,4 @@ func TestProbeOutlastsWhatIsUnanswered(t *testing.T) {
 			}
 		}
 	}
-}
-
-func BenchmarkTune(b *testing.B) {
-	for name, onFailure := range map[string]Failure{"restore": RestoreOnFailure, "close": CloseOnFailure} {
-		b.Run(name, func(b *testing.B) {
-			fd := socketPair(b)
-			w := Want{PeerTimeout: time.Minute, OnFailure: onFailure}
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := Tune(fd, &w); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkPatience(b *testing.B) {
-	fd := socketPair(b)
-	b.Run("extend and restore", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			var p Patience
-			p.Extend(fd, DefaultPatience, 2*time.Second)
-			p.Restore(fd)
-		}
-	})
-	b.Run("in force", func(b *testing.B) {
-		var p Patience
-		p.Extend(fd, DefaultPatience, 2*time.Second)
-		b.ReportAllocs()
-		for b.Loop() {
-			p.Extend(fd, DefaultPatience, 2*time.Second)
-		}
-		p.Restore(fd)
-	})
 }

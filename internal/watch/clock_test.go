@@ -91,103 +91,120 @@ func TestRoundIsNeverEarlyAndAtMostAPart(t *testing.T) {
 	}
 }
 
-// A modelClient is what the real clock is compared with: a list of the Wakes that are
-// not answered.
+// A modelClient is a list of the Wakes that are not answered.
 type modelClient struct {
 	*fake
-	t      *testing.T
-	inside atomic.Bool
+	t    *testing.T
+	gone atomic.Bool
 
 	mu    sync.Mutex
-	owed  []time.Time // by Wake, and due after the last Check
-	wakes []wake      // all of them
-	last  time.Time   // when the last Check was called
-	next  time.Time   // what it returned
-	late  time.Duration
+	owed  []wake    // by Wake, and due after the last Check
+	all   []wake    // by Wake
+	last  time.Time // when the last Check was
+	next  time.Time // what it returned
+	total int
 }
 
-type wake struct{ when, returned time.Time }
+type wake struct{ at, when time.Time }
 
-func (m *modelClient) wake(k *clock, when time.Time) {
+// late is at most how much later than asked for the clock calls Check.
+func (w *wake) late() time.Duration { return max(w.when.Sub(w.at)/32, 1<<minPart) }
+
+func (m *modelClient) wake(k *clock, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k.wake(&m.Token, when)
-	m.owed = append(m.owed, when)
-	m.wakes = append(m.wakes, wake{when, time.Now()})
+	w := wake{time.Now(), time.Now().Add(wait)}
+	k.wake(&m.Token, w.when)
+	m.owed, m.all = append(m.owed, w), append(m.all, w)
 }
 
-// check fails unless a Wake asked for it that had not returned when the last Check was
-// called, or that Check did.
+// check fails unless the last Check asked for it, or a Wake that came no earlier than that.
 func (m *modelClient) check(now, _ time.Time) (next time.Time) {
-	if m.inside.Swap(true) {
-		m.t.Error("two Checks of one client at once")
-	}
-	defer m.inside.Store(false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.total++
 	asked := !m.next.IsZero() && !m.next.After(now)
-	for _, w := range m.wakes {
-		asked = asked || !w.when.After(now) && !w.returned.Before(m.last)
+	for _, w := range m.all {
+		asked = asked || !w.when.After(now) && !w.at.Before(m.last)
 	}
-	if !asked {
-		m.t.Errorf("a Check that nothing asked for; %d are owed", len(m.owed))
+	if !asked || m.gone.Load() {
+		m.t.Errorf("a Check that nothing asked for; %d are owed; gone: %t", len(m.owed), m.gone.Load())
 	}
 	left := m.owed[:0]
-	for _, when := range m.owed {
-		if when.After(now) {
-			left = append(left, when)
-			if next.IsZero() || when.Before(next) {
-				next = when
+	m.next = time.Time{}
+	for _, w := range m.owed {
+		if w.when.After(now) {
+			left = append(left, w)
+			if m.next.IsZero() || w.when.Before(m.next) {
+				m.next = w.when
 			}
-		} else {
-			m.late = max(m.late, now.Sub(when))
+		} else if late := min(now.Sub(w.when), now.Sub(w.at)); late > w.late() {
+			m.t.Errorf("a Check %v late, of a wait of %v", late, w.when.Sub(w.at))
 		}
 	}
-	if rand.IntN(2) == 0 {
-		next = time.Time{} // the Wakes are enough
-		if len(left) > 0 {
-			next = left[rand.IntN(len(left))]
-		}
+	if sooner := now.Add(time.Duration(rand.Int64N(int64(time.Second)))); rand.IntN(4) == 0 && sooner.Before(m.next) {
+		m.next = sooner
 	}
-	m.owed, m.last, m.next = left, now, next
-	return next
+	m.owed, m.last = left, now
+	return m.next
 }
 
-// A random sequence of Wakes and Checks: no Check comes early or for nothing, and every
-// Wake is answered.
+// A random sequence of Wakes and Checks: no Check comes early, late or for nothing, every
+// Wake is answered, and a client that is gone is never checked. Time in a bubble is exact.
 func TestClockAgreesWithModel(t *testing.T) {
-	const clients, wakes = 40, 150
-	k := newClock(t)
-	var all sync.WaitGroup
-	for range clients {
-		m := &modelClient{fake: newFake(), t: t}
-		m.fake.check = m.check
-		all.Go(func() {
-			for range wakes {
-				m.wake(k, time.Now().Add(time.Duration(rand.Int64N(1<<rand.IntN(26)))-time.Millisecond))
-				if rand.IntN(8) == 0 {
-					time.Sleep(time.Duration(rand.Int64N(int64(2 * time.Millisecond))))
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(t)
+		var all sync.WaitGroup
+		for range 60 {
+			m := &modelClient{fake: newFake(), t: t}
+			m.fake.check = m.check
+			all.Go(func() {
+				for range 200 {
+					m.wake(k, time.Duration(rand.Int64N(1<<rand.IntN(40)))-time.Millisecond)
+					if rand.IntN(4) == 0 { // so that many are due at once
+						time.Sleep(time.Duration(rand.Int64N(1<<rand.IntN(10))) * time.Millisecond)
+					}
 				}
-			}
-			for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-				m.mu.Lock()
-				owed, late := len(m.owed), m.late
-				m.mu.Unlock()
-				switch {
-				case owed == 0 && late > time.Second: // the machine may be busy
-					t.Errorf("a Check came %v late", late)
-					return
-				case owed == 0:
-					return
-				case time.Since(begin) > longWait:
-					t.Errorf("%d Wakes were not answered", owed)
-					return
+				if rand.IntN(2) == 0 {
+					time.Sleep(time.Hour)
+					if m.mu.Lock(); len(m.owed) > 0 {
+						t.Errorf("%d Wakes were not answered by %d Checks", len(m.owed), m.total)
+					}
+					m.mu.Unlock()
 				}
+				k.remove(&m.Token)
+				time.Sleep(1) // a Check that has begun goes on
+				m.gone.Store(true)
+				k.wake(&m.Token, time.Now())
+				time.Sleep(time.Hour)
+			})
+		}
+		all.Wait()
+		if len(k.due) != 0 || len(k.bucket) != 0 {
+			t.Errorf("%d buckets and %d due times are left", len(k.bucket), len(k.due))
+		}
+	})
+}
+
+// What a Check returns does not count once it was canceled meanwhile, and a Wake does.
+func TestCancelDuringCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(t)
+		f := newFake()
+		var checks atomic.Int32
+		f.check = func(now, _ time.Time) time.Time {
+			checks.Add(1)
+			k.cancel(&f.Token)
+			return now.Add(time.Second)
+		}
+		for n := range int32(3) {
+			k.wake(&f.Token, time.Now())
+			time.Sleep(time.Minute)
+			if got := checks.Load(); got != n+1 {
+				t.Fatalf("%d Checks for %d Wakes", got, n+1)
 			}
-		})
-	}
-	all.Wait()
-	k.quiesce(t)
+		}
+	})
 }
 
 // A timer that is late by more than Late is a jump, and no other. Time in a bubble is exact.
