@@ -204,11 +204,11 @@ func TestCutDataAreRetransmitted(t *testing.T) {
 
 // writeAll writes until nothing is taken any more.
 func writeAll(conn net.Conn) (sent int64) {
-	conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	for {
+		conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		n, err := conn.Write(make([]byte, 1<<20))
-		if sent += int64(n); err != nil {
-			return sent
+		if sent += int64(n); err != nil && n == 0 && sent > 0 {
+			return sent // nothing was taken for all that time
 		}
 	}
 }
