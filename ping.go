@@ -132,7 +132,7 @@ func (c *Conn) settlePing(t *timeouts, s *sample) time.Duration {
 		_ = c.sock.raw.Control(p.Restore)
 		*p = keepalive.Probe{}
 		if t.patience.InForce() { // a write has set the user timeout since
-			t.patience = keepalive.Patience{}
+			t.patience.ForgetUserTimeout()
 			c.extendPatience(t, 0)
 		}
 		return 0

@@ -91,6 +91,10 @@ func (p *Patience) suffices(userTimeout int32) bool {
 // InForce reports whether Extend has set something that Restore would put back.
 func (p *Patience) InForce() bool { return p.userTimeout != 0 || p.maxRTO != 0 }
 
+// ForgetUserTimeout says that something else has put the user timeout back, as
+// [Probe.Restore] does. The limit of the retransmission time-out stays in force.
+func (p *Patience) ForgetUserTimeout() { p.userTimeout, p.asked = 0, false }
+
 // Restore puts back what was there before Extend, unless the application has changed it
 // meanwhile. Data must not be outstanding, or the connection is about to be closed. After
 // it, p is the zero value.

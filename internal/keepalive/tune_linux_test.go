@@ -110,6 +110,26 @@ func TestTuneOfMPTCPLeavesOutWhatIsMissing(t *testing.T) {
 	assert.Equal(t, 1, on)
 }
 
+// TestPatienceRestoresTheLimitAfterAProbe writes while a Ping is under way: the limit must not stay behind, because an orphan
+// that has reached it is given up.
+func TestPatienceRestoresTheLimitAfterAProbe(t *testing.T) {
+	fd := socketPair(t)
+	before := allOptions(t, fd)
+	if before[own.maxRTO] == 0 {
+		t.Skip("this kernel has no TCP_RTO_MAX_MS")
+	}
+	var probe Probe
+	require.NoError(t, probe.Send(fd, time.Minute, 0))
+	var p Patience
+	p.Extend(fd, DefaultPatience, 2*time.Second)
+	probe.Restore(fd)
+	p.ForgetUserTimeout()
+	p.Extend(fd, DefaultPatience, 2*time.Second)
+	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
+	p.Restore(fd)
+	assert.Equal(t, before, allOptions(t, fd))
+}
+
 func TestPatienceExtendsAndRestores(t *testing.T) {
 	fd := socketPair(t)
 	before := allOptions(t, fd)
