@@ -236,3 +236,19 @@ func TestMethodsAreHandedOn(t *testing.T) {
 		t.Error("no File")
 	}
 }
+
+// TestKeepAliveSettersSucceedWithPeerTimeout on every stream, because servers are known to stop accepting on an error.
+func TestKeepAliveSettersSucceedWithPeerTimeout(t *testing.T) {
+	testutil.Deadline(t)
+	for _, network := range []string{"tcp4", "unix"} {
+		conn, _ := livenesstest.Pair(t, network)
+		c, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: time.Minute})
+		testutil.MustOrSkip(t, err)
+		for _, err := range []error{c.SetKeepAlive(false), c.SetKeepAlivePeriod(time.Hour), c.SetKeepAliveConfig(net.KeepAliveConfig{})} {
+			if err != nil {
+				t.Errorf("%s: %v", network, err)
+			}
+		}
+		c.Close()
+	}
+}

@@ -47,6 +47,10 @@ func (c *Conn) keepAliveDecided() bool {
 	if _, ok := c.inner.(*net.UnixConn); ok {
 		return true
 	}
+	return c.keepsPeerTimeout()
+}
+
+func (c *Conn) keepsPeerTimeout() bool {
 	t := c.timeouts.Load()
 	return t != nil && t.supervisor.Peer > 0
 }
@@ -71,7 +75,7 @@ func (c *Conn) SetKeepAlivePeriod(d time.Duration) error {
 // SetKeepAliveConfig is that of [net.TCPConn]. With [Config.PeerTimeout] set it changes
 // nothing and returns nil.
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	if _, unix := c.inner.(*net.UnixConn); !unix && c.keepAliveDecided() {
+	if c.keepsPeerTimeout() {
 		return nil
 	}
 	return handOn(c, func(t interface {
