@@ -9,11 +9,14 @@ import (
 // Unread counts what a TCP socket has received and the application has not read, without the
 // FIN.
 func (h *History) Unread(fd uintptr, state tcpinfo.State) int {
+	if state == tcpinfo.Closed { // whether a FIN is among it is not known then
+		return Unread(fd)
+	}
 	n, known := tcpinfo.Unread(fd)
 	if !known {
 		return Unread(fd)
 	}
-	if n > 0 && (state == tcpinfo.CloseWait || state == tcpinfo.Finishing || state == tcpinfo.Closed && h.FINSeen.Load()) {
+	if n > 0 && (state == tcpinfo.CloseWait || state == tcpinfo.Finishing) {
 		n--
 	}
 	return n
