@@ -42,7 +42,7 @@ var sampleCalls = sync.Pool{New: func() any {
 func (s *socket) sample(out *sample) bool {
 	c := sampleCalls.Get().(*sampleCall)
 	defer sampleCalls.Put(c)
-	c.sock, c.sample = s, sample{}
+	c.sock, c.sample = s, sample{lean: out.lean}
 	_ = s.raw.Control(c.at) // after an error, nothing is taken
 	c.sock = nil
 	*out = c.sample
