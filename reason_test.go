@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/go-liveness/liveness"
@@ -21,7 +20,6 @@ import (
 
 func TestReasonOfEveryError(t *testing.T) {
 	op := func(err error) error { return &net.OpError{Op: "read", Net: "tcp", Err: err} }
-	sys := func(errno syscall.Errno) error { return op(os.NewSyscallError("read", errno)) }
 	for _, row := range []struct {
 		err  error
 		want liveness.Reason
@@ -36,18 +34,6 @@ func TestReasonOfEveryError(t *testing.T) {
 	} {
 		if got := liveness.ReasonOf(row.err); got != row.want {
 			t.Errorf("ReasonOf(%v) = %q; want %q", row.err, got, row.want)
-		}
-	}
-	if testutil.ErrnoReset() != error(syscall.ECONNRESET) {
-		return // other numbers than POSIX has
-	}
-	for errno, want := range map[syscall.Errno]liveness.Reason{
-		syscall.ECONNRESET: liveness.ReasonReset, syscall.EPIPE: liveness.ReasonReset, syscall.ECONNABORTED: liveness.ReasonReset,
-		syscall.ETIMEDOUT: liveness.ReasonLost, syscall.EHOSTUNREACH: liveness.ReasonLost, syscall.ENETUNREACH: liveness.ReasonLost,
-		syscall.EAGAIN: "", syscall.EINTR: "",
-	} {
-		if got := liveness.ReasonOf(sys(errno)); got != want {
-			t.Errorf("ReasonOf(%v) = %q; want %q", errno, got, want)
 		}
 	}
 }

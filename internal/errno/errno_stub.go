@@ -4,10 +4,9 @@ package errno
 
 import "errors"
 
-// No check tells how a connection ended here, so nothing has to be told apart. The names
-// are those that have an errno on other systems.
-//
-//lint:ignore ST1012 see above
+//lint:file-ignore ST1012 the names are those of other systems, where they are errnos
+
+// No check tells how a connection ended here, so nothing has to be told apart.
 var (
 	Reset    = errors.New("connection reset by peer")
 	TimedOut = errors.New("connection timed out")
