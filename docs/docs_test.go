@@ -200,6 +200,47 @@ func TestPictures(t *testing.T) {
 	}
 }
 
+var (
+	goFile = regexp.MustCompile(`\b[\w*]+\.go\b`)
+	method = regexp.MustCompile(`\(\*(\w+)\)\.(\w+)`)
+)
+
+// TestDesign checks that the files and methods that design.md names exist.
+func TestDesign(t *testing.T) {
+	text, err := os.ReadFile("design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	names := make(map[string]bool)
+	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		names[filepath.Base(path)] = true
+		content, err := os.ReadFile(path)
+		code.Write(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, methods := goFile.FindAllString(string(text), -1), method.FindAllStringSubmatch(string(text), -1)
+	if len(files) < 20 || len(methods) < 8 {
+		t.Errorf("design.md names %d files and %d methods", len(files), len(methods))
+	}
+	for _, name := range files {
+		if !names[name] && !strings.Contains(name, "*") {
+			t.Errorf("there is no file %s", name)
+		}
+	}
+	for _, m := range methods {
+		if !regexp.MustCompile(`func \(\w+ \*?` + m[1] + `\) ` + m[2] + `\(`).MatchString(code.String()) {
+			t.Errorf("there is no method %s", m[0])
+		}
+	}
+}
+
 var tuning = regexp.MustCompile(`(?m)^\| (\d+) (s|min) \| (\d+) s \| (\d+) s \| (\d+) \|$`)
 
 // TestTuning compares the table of probes with what KeepAlive returns.
