@@ -1,10 +1,10 @@
 // Package livenesstest gives tests a peer that ends in every way that peers end: in order, by reset, half-closed, killed,
-// hung, or without a word because somebody pulled the cable. It is to a server's connections what [net/http/httptest] is to
-// its handlers, and needs no privileges, no containers and no second machine.
+// hung, or by a cut cable, which sends nothing. It is to a server's connections what [net/http/httptest] is to its handlers,
+// and needs no privileges, no containers and no second machine.
 //
 // [Dial] connects a [Peer] to the server under test; [Pair] makes both ends of a connection at once, for code that takes a
-// connection. [StartProcess] puts the peer in a process of its own, which can be killed and stopped. [Cut] pulls the cable
-// of any connection, and puts it back.
+// connection. [StartProcess] puts the peer in a process of its own, which can be killed and stopped. [Cut] cuts the cable of
+// any connection, and mends it.
 //
 //	func TestMain(m *testing.M) {
 //		livenesstest.Main() // only StartProcess needs it
@@ -26,8 +26,8 @@
 // # What is real
 //
 // Connections are sockets, on loopback as a rule, and each ending is made by the kernel, with the segments that would arrive
-// from a distant peer. It has been sent when the method returns. But the other end's goroutines run when they are scheduled:
-// wait for what they report, do not look once.
+// from a distant peer. They have been sent when the method returns. The other end's goroutines run when they are scheduled,
+// so wait for what they report.
 //
 // Keep-alive, which net turns on by default, is off at the ends that this package makes: a peer's own probes are segments
 // that no test asked for, and a cut peer that gives up would send an RST. The end under test has what its owner sets.
@@ -101,7 +101,7 @@ func pair(network string) (conn net.Conn, peer *Peer, err error) {
 	}
 	defer listener.Close()
 
-	// Nobody needs to accept meanwhile: the kernel completes the handshake, and the backlog holds the connection.
+	// No accept is needed meanwhile: the kernel completes the handshake, and the backlog holds the connection.
 	if peer, err = Dial(network, listener.Addr().String()); err != nil {
 		return nil, nil, err
 	}
@@ -113,6 +113,6 @@ func pair(network string) (conn net.Conn, peer *Peer, err error) {
 		if network == "unix" || conn.RemoteAddr().String() == peer.LocalAddr().String() {
 			return conn, peer, nil
 		}
-		conn.Close() // The port is open to the whole machine: somebody else found it.
+		conn.Close() // The port is open to the whole machine: another program has connected.
 	}
 }

@@ -21,7 +21,7 @@ const alertTimeout = time.Second
 // are those of the bare connection. Its own methods end the connection in one way each.
 //
 // A Peer comes from Dial, NewPeer or Pair; its zero value is not usable. Multiple goroutines may invoke its methods
-// simultaneously. Whoever has the Peer owns the connection and closes it.
+// simultaneously. The holder of the Peer owns the connection and closes it.
 type Peer struct {
 	net.Conn
 }
@@ -72,9 +72,9 @@ func (p *Peer) NetConn() net.Conn {
 	return p.Conn
 }
 
-// Close ends the connection in order: the other end receives a FIN, after everything that was written to it. Whoever waits
-// in Read or Write returns, with net.ErrClosed or what the system says of a half that was closed first (io.EOF, a broken
-// pipe). A second Close is an error.
+// Close ends the connection in order: the other end receives a FIN, after everything that was written to it. A Read or
+// Write that waits returns net.ErrClosed, or what the system says of a half that was closed first (io.EOF, a broken pipe). A
+// second Close is an error.
 //
 // A kernel that is asked to close a connection with unread bytes sends an RST in place of the FIN, since data was lost. Close
 // therefore first discards what arrived and was not read. What arrives later is answered as after the close of any program,
@@ -149,7 +149,7 @@ func (p *Peer) closeWrite() (interrupted bool, err error) {
 }
 
 // Reset ends the connection with an RST: bytes that are on the way are lost in both directions. It closes the socket itself,
-// so that nothing above it (a TLS alert) is sent first. Whoever waits in Read or Write returns with net.ErrClosed.
+// so that nothing above it (a TLS alert) is sent first. A Read or Write that waits returns net.ErrClosed.
 //
 // AF_UNIX has no RST. On Linux the other end gets ECONNRESET if its peer closes without having read everything, so there Reset
 // closes p if bytes wait to be read. In all other cases the connection stays open and the error is errors.ErrUnsupported.

@@ -26,7 +26,7 @@ const startTimeout = 30 * time.Second
 // that do not need each other run side by side, like a Send that the other end does not read, and a Cut. A stopped process
 // runs no command until it continues; Kill and Release do without its help.
 //
-// A Process comes from StartProcess; its zero value is not usable. Whoever has it calls Release.
+// A Process comes from StartProcess; its zero value is not usable. Call Release when it is no longer needed.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process is gone and reaped
@@ -190,10 +190,10 @@ func (p *Process) CloseWrite() error { return p.call("closewrite", 0) }
 // Reset ends the connection with an RST, as Peer.Reset does, and the process with it, unless there is an error.
 func (p *Process) Reset() error { return p.end("reset") }
 
-// Cut pulls the cable at the process's end, as the function Cut does.
+// Cut cuts the cable at the process's end, as the function Cut does.
 func (p *Process) Cut() error { return p.call("cut", 0) }
 
-// Mend puts the cable back. Where Cut is supported, it does nothing if there was none.
+// Mend undoes Cut. Where Cut is supported, it does nothing if there was none.
 func (p *Process) Mend() error { return p.call("mend", 0) }
 
 // Kill kills the process (SIGKILL) and waits until it is gone and its kernel has closed the connection: by FIN if the process
