@@ -74,7 +74,7 @@ func observationOfEvent(e event) observation {
 	switch {
 	case e&watch.Failed != 0:
 		return observation{outcome: aborted, fin: false, errno: errno.Reset}
-	case e&watch.FIN != 0:
+	case e&watch.FIN != 0 && e&watch.Hangup == 0: // with it, a Read may have taken the errno of a RST
 		return observation{outcome: peerFinished, fin: true}
 	default:
 		return observation{outcome: closedLocally}
