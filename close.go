@@ -18,6 +18,7 @@ func (c *Conn) Close() error {
 	e := c.end.Load()
 	switch {
 	case c.sock.raw == nil:
+		c.handle.Forget() // its timer
 	case c.sock.mayBlock:
 		// Close must not wait for the methods of the wrapped connection.
 		released := make(chan struct{})

@@ -1,9 +1,13 @@
 package liveness
 
 import (
+	"errors"
+	"net"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-liveness/liveness/internal/watch"
 )
@@ -19,5 +23,43 @@ func TestEventAloneTellsNoMoreThanItKnows(t *testing.T) {
 		watch.Periodic:                          closedLocally,
 	} {
 		assert.Equal(t, want, observationOfEvent(e).outcome, "%b", e)
+	}
+}
+
+// A failingConn has a Control that fails after it has run.
+type failingConn struct {
+	*net.TCPConn
+	err error
+}
+
+type failingRaw struct {
+	syscall.RawConn
+	err error
+}
+
+func (c failingConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return failingRaw{raw, c.err}, err
+}
+
+func (r failingRaw) Control(f func(uintptr)) error {
+	r.RawConn.Control(f)
+	return r.err
+}
+
+func TestControlThatFailsLeavesNothingRegistered(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	for _, err := range []error{net.ErrClosed, errors.New("no")} {
+		conn, dialErr := net.Dial("tcp4", l.Addr().String())
+		require.NoError(t, dialErr)
+		before := watch.State().Clients
+		c, _ := Wrap(failingConn{conn.(*net.TCPConn), err}, nil)
+		assert.Equal(t, before, watch.State().Clients, "%v", err)
+		if c != nil {
+			c.Close()
+		}
+		conn.Close()
 	}
 }

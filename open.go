@@ -94,8 +94,10 @@ func (c *Conn) open(o *opening) error {
 	controlErr := s.raw.Control(o.at)
 	switch {
 	case errors.Is(controlErr, net.ErrClosed):
+		c.handle.Forget()
 		return net.ErrClosed
 	case controlErr != nil || !o.asked || o.err == errNoSocket:
+		c.handle.Forget() // a Control of the application's may fail after it was used
 		s.raw, s.direct, s.mayBlock, s.family = nil, false, false, familyUnknown
 		c.handle.mayBlock = false
 		return c.openWithoutSocket(o.cfg)
