@@ -171,7 +171,7 @@ func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
 	}
 	// A Ping changes some limits, and has had the others remembered.
 	before := s.limits.Load()
-	return verdict.TimedOut(keepalive.Read(fd), &info) || before != nil && verdict.TimedOut(before, &info)
+	return verdict.TimedOut(keepalive.ReadOptions(fd), &info) || before != nil && verdict.TimedOut(before, &info)
 }
 
 // sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes. A lean

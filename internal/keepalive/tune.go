@@ -184,6 +184,15 @@ func (s *system) limitsAfter(p *plan, get func(name int) (int, error)) Limits {
 
 // Read asks what the socket has, whoever set it.
 func Read(fd uintptr) *Limits {
+	l := ReadOptions(fd)
+	if own.inFlight == libraryFinds {
+		l.Retries = retries2()
+	}
+	return l
+}
+
+// ReadOptions is Read without Retries, for which a file has to be read.
+func ReadOptions(fd uintptr) *Limits {
 	l := own.read(access(fd).get)
 	return &l
 }
@@ -210,7 +219,6 @@ func (s *system) read(get func(name int) (int, error)) Limits {
 	}
 	switch s.inFlight {
 	case libraryFinds:
-		l.Retries = retries2()
 		if l.MaxRTO == 0 {
 			l.MaxRTO = MaxRTO
 		}
