@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/calls"
-	"github.com/go-liveness/liveness/internal/readclock"
 )
 
 // What callers of *net.TCPConn assert for.
@@ -42,11 +41,8 @@ type Conn struct {
 	sock    socket
 	handle  *handle
 
-	named          beneath.Named // for the addresses that errors carry
-	opened         time.Time
-	allowHalfClose bool
-	watched        bool              // made by Watch: the application uses inner itself
-	readers        readclock.Readers // where the kernel does not count what they receive
+	named  *beneath.Named // for the addresses that errors carry; nil is inner
+	opened time.Duration  // since started
 
 	timeouts atomic.Pointer[timeouts] // nil until a time-out is asked for
 	end      atomic.Pointer[ending]   // nil until the end, constant from then on; set with mu held

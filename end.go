@@ -38,7 +38,7 @@ func (c *Conn) observe(o observation) {
 	if o.outcome <= connected {
 		return
 	}
-	if why := o.end(c.allowHalfClose); why != nil {
+	if why := o.end(c.sock.allowHalfClose); why != nil {
 		c.endByPeer(why, o)
 	}
 }
@@ -106,7 +106,7 @@ func (c *Conn) endByTimeout(why *cause, s *sample) {
 	e.freeze(s)
 	e.cause.evidence = e.snapshot.evidence
 	e.rest.set(s)
-	if c.publish(e) && !c.watched {
+	if c.publish(e) && !c.sock.watched {
 		c.interrupt()
 	}
 }
@@ -153,7 +153,7 @@ func (c *Conn) publish(e *ending) bool {
 	if contexts != nil {
 		e.contexts = make(chan struct{})
 	}
-	e.age = time.Since(c.opened)
+	e.age = time.Since(started) - c.opened
 	c.end.Store(e)
 	if c.done != nil {
 		close(c.done)
@@ -202,8 +202,8 @@ func (c *Conn) record(e *ending) {
 		st.Err = nil
 	}
 	end.Status = st
-	if beneath.IsPackageNet(c.named.Conn) {
-		end.Local, end.Peer = c.named.LocalAddr(), c.named.RemoteAddr()
+	if named := c.addresses(); beneath.IsPackageNet(named.Conn) {
+		end.Local, end.Peer = named.LocalAddr(), named.RemoteAddr()
 	}
 	if g := c.handle.group; g != nil {
 		end.Group = g.Name

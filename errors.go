@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/watch"
@@ -120,7 +121,14 @@ var (
 )
 
 // opError puts err where users of package net look for it.
-func (c *Conn) opError(op string, err error) *net.OpError { return c.named.OpError(op, err) }
+func (c *Conn) opError(op string, err error) *net.OpError { return c.addresses().OpError(op, err) }
+
+func (c *Conn) addresses() beneath.Named {
+	if c.named == nil {
+		return beneath.Named{Conn: c.inner}
+	}
+	return *c.named
+}
 
 // reasonFor returns the reason that an errno stands for, once the kernel has said that the
 // connection is over.

@@ -5,6 +5,7 @@ import (
 	"time"
 	"weak"
 
+	"github.com/go-liveness/liveness/internal/readclock"
 	"github.com/go-liveness/liveness/internal/registry"
 	"github.com/go-liveness/liveness/internal/watch"
 )
@@ -21,6 +22,7 @@ type handle struct {
 	ready    atomic.Bool          // the Conn is open, and may be checked for an event
 	early    atomic.Bool          // an event came before that
 	slot     registry.Slot
+	readers  readclock.Readers // of the Conn, where the kernel does not count what they receive
 }
 
 var _ watch.Client = (*handle)(nil)

@@ -28,8 +28,8 @@ import (
 // newModelConn returns a Conn on a fake socket. direct says that the socket is that of the wrapped
 // connection itself, socketless that only results of I/O tell of it.
 func newModelConn(s *fakeSocket, allowHalfClose, direct, socketless bool) *Conn {
-	c := &Conn{inner: fakeConn{s}, checker: s, allowHalfClose: allowHalfClose, handle: new(handle)}
-	c.named.Conn, c.sock.direct = c.inner, direct
+	c := &Conn{inner: fakeConn{s}, checker: s, handle: new(handle)}
+	c.sock.direct, c.sock.allowHalfClose = direct, allowHalfClose
 	c.timeoutsOf() // a verdict needs time-outs
 	c.handle.Init(c.handle)
 	if socketless {

@@ -49,7 +49,7 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	c.beginRead()
 	defer c.beginIO().endIO()
 	n, err = c.inner.Read(b)
-	c.readers.End(c.readClock(), n)
+	c.handle.readers.End(c.readClock(), n)
 	if err != nil {
 		return c.readFailed(b, n, err)
 	}
@@ -59,7 +59,7 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 // readClock returns nil if no silence was ever asked for.
 func (c *Conn) readClock() *readclock.Clock {
 	if t := c.timeouts.Load(); t != nil {
-		return &t.reads
+		return t.reads
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (c *Conn) readClock() *readclock.Clock {
 // beginRead has the clock run while a Read waits. OnSilence may be called meanwhile, and be
 // the first to need it.
 func (c *Conn) beginRead() {
-	first, since := c.readers.Begin(c.readClock())
+	first, since := c.handle.readers.Begin(c.readClock())
 	if t := c.timeouts.Load(); t != nil && first {
 		if shortest := t.shortest.Load(); shortest > 0 {
 			c.handle.Wake(since.Add(time.Duration(shortest) + tickSlack))
@@ -137,13 +137,13 @@ func (c *Conn) writeFailed(own, err error) error {
 }
 
 // interrupts reports whether e has ended the Reads and Writes of c.
-func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.watched }
+func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watched }
 
 // foundLost reports whether e is what PeerTimeout was to find, and the kernel's probes
 // have found it. The application need not know who was first.
 func (c *Conn) foundLost(e *ending) bool {
 	t := c.timeouts.Load()
-	return t != nil && t.supervisor.Peer > 0 && !c.watched && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
+	return t != nil && t.supervisor.Peer > 0 && !c.sock.watched && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
 }
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n and err.

@@ -22,12 +22,15 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 		return nil, err
 	}
 	c := &Conn{
-		inner: inner, named: beneath.NamedOf(inner), opened: time.Now(),
-		allowHalfClose: cfg.AllowHalfClose, watched: how == beside,
+		inner: inner, opened: time.Since(started),
+		sock: socket{allowHalfClose: cfg.AllowHalfClose, watched: how == beside},
+	}
+	if !beneath.IsPackageNet(inner) {
+		named := beneath.NamedOf(inner)
+		c.named = &named
 	}
 	c.handle = &handle{conn: weak.Make(c), group: cfg.Group}
 	c.handle.Init(c.handle)
-	c.configure(cfg)
 	raw, owner, depth := beneath.RawConn(inner)
 	o := opens.Get().(*opening)
 	defer o.free()
@@ -98,7 +101,7 @@ func (c *Conn) open(o *opening) error {
 		return net.ErrClosed
 	case controlErr != nil || !o.asked || o.err == errNoSocket:
 		c.handle.Forget() // a Control of the application's may fail after it was used
-		s.raw, s.direct, s.mayBlock, s.family = nil, false, false, familyUnknown
+		s.raw, s.direct, s.mayBlock, s.counted, s.family = nil, false, false, false, familyUnknown
 		c.handle.mayBlock = false
 		return c.openWithoutSocket(o.cfg)
 	case o.err != nil:
@@ -117,12 +120,13 @@ func (c *Conn) openAt(fd uintptr, o *opening) (err error) {
 		return err
 	}
 	s.counted = s.countsAt(fd)
+	c.configure(o.cfg)
 	if err = watch.Add(&c.handle.Token, fd); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	t := c.timeouts.Load()
 	if t == nil && !o.cfg.KeepAlive.Enable {
-		o.quiet = s.family == familyTCP && !c.allowHalfClose && s.quickCheckAt(fd)
+		o.quiet = s.family == familyTCP && !c.sock.allowHalfClose && s.quickCheckAt(fd)
 		return nil
 	}
 	o.first.lean = t == nil || c.leanSamples(t)
@@ -158,10 +162,10 @@ func (c *Conn) start(cfg *Config, o *opening) {
 		if c.handle.early.Load() {
 			c.check(trigger{}) // what was shown may be older than the event
 		}
-		if c.allowHalfClose && !o.first.taken {
+		if c.sock.allowHalfClose && !o.first.taken {
 			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
-		if c.watched {
+		if c.sock.watched {
 			c.handle.FollowClose()
 		}
 	}

@@ -119,10 +119,15 @@ type socket struct {
 	mayBlock bool // raw belongs to a connection that is not package net's: its methods may block
 	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
 	counted  bool // the kernel tells what was received and what is outstanding
-	history  sock.History
-	taken    sock.TakenErrors
-	limits   limitsCache
-	quick    atomic.Pointer[quickCheck] // made by the first Alive
+
+	// Of the Conn, where the two take no memory.
+	allowHalfClose bool
+	watched        bool // made by Watch: the application uses the connection itself
+
+	history sock.History
+	taken   sock.TakenErrors
+	limits  limitsCache
+	quick   atomic.Pointer[quickCheck] // made by the first Alive
 }
 
 func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }

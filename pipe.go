@@ -62,13 +62,15 @@ func isTimeout(err error) bool {
 // connection that only hides its socket, but not behind a net.Pipe.
 func (c *Conn) openWithoutSocket(cfg *Config) error {
 	c.checker = new(pipe)
+	c.timeouts.Store(nil) // of a socket that was none
+	c.configure(cfg)
 	switch {
-	case c.watched && cfg.PeerTimeout == 0:
+	case c.sock.watched && cfg.PeerTimeout == 0:
 		return errNoSocket
 	case cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable:
 		return nil // and no method of the connection is called, which may block
 	}
-	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" && !c.watched {
+	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" && !c.sock.watched {
 		return nil
 	}
 	switch {

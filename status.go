@@ -153,7 +153,7 @@ func (c *Conn) Status() Status {
 		return c.snapshot(e)
 	}
 	st := s.status()
-	st.Age = time.Since(c.opened)
+	st.Age = time.Since(started) - c.opened
 	switch {
 	case o.outcome == unknown:
 		st.State = Unknown
@@ -179,7 +179,7 @@ func (c *Conn) observeSample(s *sample) observation {
 	case !s.taken || !c.sock.counted || c.sock.family != familyTCP:
 	case s.info.State == tcpinfo.Open, s.info.State == tcpinfo.NotEstablished:
 		return observation{outcome: connected}
-	case s.info.State == tcpinfo.CloseWait && c.allowHalfClose:
+	case s.info.State == tcpinfo.CloseWait && c.sock.allowHalfClose:
 		return c.sock.remember(observation{outcome: peerFinished})
 	}
 	return c.check(trigger{})

@@ -29,7 +29,7 @@ const tickSlack = verdict.TickSlack
 // asked for.
 type timeouts struct {
 	writes writeMarks
-	reads  readclock.Clock
+	reads  *readclock.Clock // nil where the kernel counts
 
 	// shortest is the shortest silence that is asked for, in nanoseconds; 0 if none.
 	shortest atomic.Int64
@@ -43,6 +43,7 @@ type timeouts struct {
 	checking   sync.Mutex         // one check at a time; guards the fields below
 	supervisor verdict.Supervisor // its time-outs are constant
 	patience   keepalive.Patience
+	sampled    uint32           // writes.finished at the last sample
 	probe      *keepalive.Probe // of Ping; nil before the first
 	later      *laterChange     // nil if nothing is left to do to the socket
 }
@@ -53,7 +54,6 @@ type writeMarks struct {
 	awake      atomic.Bool  // a check for outstanding data is due
 	inProgress atomic.Int32 // writes that have not returned
 	finished   atomic.Int64 // writes that have, and pieces of those that have not
-	sampled    int64        // finished at the last sample; timeouts.checking guards it
 	pieces     sync.Mutex   // held by a Write in pieces; see Conn.writeInPieces
 }
 
@@ -64,7 +64,10 @@ func (c *Conn) timeoutsOf() *timeouts {
 	}
 	now := time.Now()
 	t := new(timeouts)
-	t.reads.Start(now)
+	if !c.counted() {
+		t.reads = new(readclock.Clock)
+		t.reads.Start(now)
+	}
 	t.supervisor.Start(now.Sub(started))
 	c.timeouts.CompareAndSwap(nil, t)
 	return c.timeouts.Load()
@@ -79,7 +82,7 @@ func (c *Conn) configure(cfg *Config) {
 	t.supervisor.Peer = cfg.PeerTimeout
 	t.supervisor.Stall = min(cfg.StallTimeout, maxTimeout)
 	t.supervisor.Idle = min(cfg.ReadIdleTimeout, maxTimeout)
-	t.supervisor.WritesUnseen = c.watched
+	t.supervisor.WritesUnseen = c.sock.watched
 	t.shortest.Store(int64(t.supervisor.Idle))
 }
 
@@ -131,7 +134,7 @@ func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
 	if c.sock.family != familyTCP || t.patience.Suffices(userTimeout) {
 		return
 	}
-	if c.watched {
+	if c.sock.watched {
 		maxRTO = 0 // it would outlive a Close that the library does not see
 	}
 	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, userTimeout, maxRTO) })
@@ -246,8 +249,8 @@ func (c *Conn) settleAfterEnd(t *timeouts) (next time.Time) {
 
 // evidenceFor is s for the supervisor of c.
 func (s *sample) evidenceFor(c *Conn, t *timeouts, jumped time.Time) verdict.Evidence {
-	finished, sampled := t.writes.finished.Load(), t.writes.sampled
-	t.writes.sampled = finished
+	finished, sampled := uint32(t.writes.finished.Load()), t.sampled
+	t.sampled = finished
 	return verdict.Evidence{
 		Written: finished != sampled,
 		Info:    s.info, Counted: c.counted(), Unread: s.unread, NoReader: s.noReader,
@@ -309,7 +312,7 @@ func (c *Conn) complete(t *timeouts, s *sample) bool {
 	}
 	s.info = tcpinfo.Info{State: state, Sent: -1, PeerWindow: -1, OurWindow: -1}
 	// Reads tell what was received. A process that is stopped from here on adds no silence.
-	s.info.SinceData, s.heard, s.noReader = t.reads.Silence(&c.readers, s.asked)
+	s.info.SinceData, s.heard, s.noReader = t.reads.Silence(&c.handle.readers, s.asked)
 	if s.unread > 0 {
 		s.info.SinceData, s.heard = 0, s.asked // the Read that waits is about to return, however late it runs
 	}

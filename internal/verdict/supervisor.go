@@ -12,30 +12,30 @@ type Supervisor struct {
 	// Peer, Stall and Idle are the time-outs, which do not change; 0 is none.
 	Peer, Stall, Idle time.Duration
 
-	asked stamp // the last sample
+	// WritesUnseen means that nothing tells when the application writes, so the
+	// connection is sampled by the clock, and Pace after a write is unknown.
+	WritesUnseen bool
+
+	blocked bool   // since counts behind a closed window
+	probes  uint8  // the unanswered probes of the last sample
+	rto     uint32 // microseconds of the time-out before it was doubled; 0 is unknown
+	asked   stamp  // the last sample
 
 	// Progress is what the peer acknowledges, and what it opens its window for.
 	acked    int64
 	since    stamp // when progress was last seen; 0 while nothing waits for it
-	blocked  bool  // since counts behind a closed window
 	delivery uint32
 	window   uint32 // the peer's window at the last sample
 	largest  uint32 // the largest window that the peer announced
 
-	first   stamp  // the first solicitation since the peer was heard, or later; 0 is none
-	counted stamp  // when the count of probes last changed
-	probes  uint8  // the unanswered probes of the last sample
-	rto     uint32 // microseconds of the time-out before it was doubled; 0 is unknown
-	busy    stamp  // since when a retransmission or a window probe has always been under way
+	first   stamp // the first solicitation since the peer was heard, or later; 0 is none
+	counted stamp // when the count of probes last changed
+	busy    stamp // since when a retransmission or a window probe has always been under way
 
 	// The read-idle clock.
 	from   stamp // when the peer could send, at the earliest
 	closed stamp // when the local window was closed; 0 if it is open and the peer can know
 	opened stamp // when it opened again; 0 if it has not
-
-	// WritesUnseen means that nothing tells when the application writes, so the
-	// connection is sampled by the clock, and Pace after a write is unknown.
-	WritesUnseen bool
 }
 
 // A stamp is a time as Evidence counts it, moved so that zero is earlier than all.
