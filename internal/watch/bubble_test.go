@@ -26,62 +26,54 @@ func TestInBubble(t *testing.T) {
 // useInBubble makes a connection, has its client noticed and checked by the clock of
 // the bubble, and closes it.
 func useInBubble(t *testing.T, end func(peer *net.TCPConn)) {
-	conn, other, err := pair()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	peer := other.(*net.TCPConn)
-	f := newFake()
-	events := f.noticing()
-	checks := make(chan time.Time)
-	f.check = func(now, jumped time.Time) time.Time {
-		if !jumped.IsZero() {
-			t.Error("a jump in a bubble")
+	for _, behindBack := range []bool{false, true} {
+		conn, peer, err := pair()
+		if err != nil {
+			t.Error(err)
+			return
 		}
-		checks <- now
-		return time.Time{}
-	}
-	f.add(t, conn)
-	if err := tryAdd(t, &newFake().Token, conn); err != ErrWatched {
-		t.Errorf("second Add: %v", err)
-	}
-	begin := time.Now()
-	const wait = 30 * time.Second
-	f.Wake(begin.Add(wait))
-	if late := (<-checks).Sub(begin) - wait; late < 0 || late > wait/32 {
-		t.Errorf("a Check came %v late", late)
-	}
-	end(peer)
-	begin = time.Now()
-	for len(events) > 0 {
-		<-events // of the time before
-	}
-	if e := <-events; e != Periodic || time.Since(begin) > 2*poller.Period {
-		t.Errorf("told %#b after %v", e, time.Since(begin))
-	}
-	time.Sleep(time.Minute) // the clock of the bubble is not held up
-	f.Remove(rawOf(t, conn))
-	conn.Close()
-	peer.Close()
-
-	// One that is closed behind our back, and one that is forgotten.
-	conn, other, err = pair()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer other.Close()
-	f = newFake()
-	closed := make(chan struct{})
-	f.closed = func() { close(closed) }
-	f.add(t, conn)
-	f.FollowClose()
-	begin = time.Now()
-	conn.Close()
-	<-closed
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("a close was noticed after %v", took)
+		f := newFake()
+		events := f.noticing()
+		checks, closed := make(chan time.Time), make(chan struct{})
+		f.check = func(now, jumped time.Time) time.Time {
+			if !jumped.IsZero() {
+				t.Error("a jump in a bubble")
+			}
+			checks <- now
+			return time.Time{}
+		}
+		f.closed = func() { close(closed) }
+		f.add(t, conn)
+		if err := tryAdd(t, &newFake().Token, conn); err != ErrWatched {
+			t.Errorf("second Add: %v", err)
+		}
+		begin := time.Now()
+		const wait = 30 * time.Second
+		f.Wake(begin.Add(wait))
+		if late := (<-checks).Sub(begin) - wait; late < 0 || late > wait/32 {
+			t.Errorf("a Check came %v late", late)
+		}
+		end(peer.(*net.TCPConn))
+		begin = time.Now()
+		for len(events) > 0 {
+			<-events // of the time before
+		}
+		if e := <-events; e != Periodic || time.Since(begin) > 2*poller.Period {
+			t.Errorf("told %#b after %v", e, time.Since(begin))
+		}
+		time.Sleep(time.Minute) // the clock of the bubble is not held up
+		if behindBack {
+			f.FollowClose()
+			begin = time.Now()
+			conn.Close()
+			if <-closed; time.Since(begin) > 2*time.Second {
+				t.Errorf("a close was noticed after %v", time.Since(begin))
+			}
+		} else {
+			f.Remove(rawOf(t, conn))
+		}
+		conn.Close()
+		peer.Close()
 	}
 }
 
@@ -228,6 +220,12 @@ func TestNeverAdded(t *testing.T) {
 		open.Store(false)
 		<-closed
 		time.Sleep(time.Hour) // Closed is called once
+
+		f = newFake()
+		f.open = func() bool { f.Forget(); return false }
+		f.closed = func() { t.Error("a client that is gone is told of its close") }
+		f.FollowClose()
+		time.Sleep(time.Hour)
 	})
 	if after := State(); after != before {
 		t.Errorf("the hub was used: %+v, before %+v", after, before)

@@ -186,25 +186,44 @@ func TestClockAgreesWithModel(t *testing.T) {
 	})
 }
 
-// What a Check returns does not count once it was canceled meanwhile, and a Wake does.
-func TestCancelDuringCheck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newClock(t)
-		f := newFake()
-		var checks atomic.Int32
-		f.check = func(now, _ time.Time) time.Time {
-			checks.Add(1)
-			k.cancel(&f.Token)
-			return now.Add(time.Second)
-		}
-		for n := range int32(3) {
-			k.wake(&f.Token, time.Now())
-			time.Sleep(time.Minute)
-			if got := checks.Load(); got != n+1 {
-				t.Fatalf("%d Checks for %d Wakes", got, n+1)
+// What is asked for during a Check counts with what the Check returns, which does not count
+// once the client was canceled or removed.
+func TestRequestDuringCheck(t *testing.T) {
+	const s = time.Second
+	for name, c := range map[string]struct {
+		during func(*clock, *fake)
+		second time.Duration // when it is checked again, of 10 s that Check asks for; 0 is never
+	}{
+		"nothing":        {func(*clock, *fake) {}, 10 * s},
+		"canceled":       {func(k *clock, f *fake) { k.cancel(&f.Token) }, 0},
+		"removed":        {func(k *clock, f *fake) { k.remove(&f.Token) }, 0},
+		"woken sooner":   {func(k *clock, f *fake) { k.wake(&f.Token, time.Now().Add(s)) }, s},
+		"woken later":    {func(k *clock, f *fake) { k.wake(&f.Token, time.Now().Add(20*s)) }, 10 * s},
+		"both, canceled": {func(k *clock, f *fake) { k.cancel(&f.Token); k.wake(&f.Token, time.Now().Add(20*s)) }, 20 * s},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			k := newClock(t)
+			f := newFake()
+			begin := time.Now()
+			checks := make(chan time.Duration, 3)
+			f.check = func(now, _ time.Time) time.Time {
+				if checks <- now.Sub(begin); len(checks) > 1 {
+					return time.Time{}
+				}
+				c.during(k, f)
+				return now.Add(10 * s)
 			}
-		}
-	})
+			k.wake(&f.Token, begin)
+			time.Sleep(time.Minute)
+			first, second := <-checks, time.Duration(0)
+			if len(checks) > 0 {
+				second = <-checks
+			}
+			if first > time.Millisecond || second < c.second || second > c.second*33/32 || len(checks) > 0 {
+				t.Errorf("%s: checked after %v and %v; want %v", name, first, second, c.second)
+			}
+		})
+	}
 }
 
 // A timer that is late by more than Late is a jump, and no other. Time in a bubble is exact.
@@ -261,41 +280,6 @@ func TestChecksComeInTime(t *testing.T) {
 		}
 		synctest.Wait()
 	})
-}
-
-// Clients that are removed while others tick are never checked again, and leave the
-// buckets as they must be.
-func TestClockForgets(t *testing.T) {
-	k := newClock(t)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for range 300 {
-				f := newFake()
-				var gone atomic.Bool
-				f.check = func(now, _ time.Time) time.Time { return now.Add(50 * time.Microsecond) }
-				k.wake(&f.Token, time.Now().Add(time.Duration(rand.IntN(200))*time.Microsecond))
-				k.wake(&f.Token, time.Now().Add(time.Duration(rand.IntN(200))*time.Microsecond))
-				time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
-				k.remove(&f.Token)
-				k.mu.Lock()
-				gone.Store(f.state == asleep) // else a Check that has begun goes on
-				k.mu.Unlock()
-				k.wake(&f.Token, time.Now())
-				k.mu.Lock()
-				if f.gone && gone.Load() && (f.state != asleep || f.due.Load() != 0) {
-					t.Error("a client that is gone was scheduled")
-				}
-				k.mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.due) != 0 || len(k.bucket) != 0 {
-		t.Errorf("%d buckets and %d due times are left", len(k.bucket), len(k.due))
-	}
 }
 
 // Many clients with waits of seconds share a wake-up: at least 50 of 5000.
