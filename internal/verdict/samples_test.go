@@ -38,17 +38,35 @@ func blocked(at, heard time.Duration) sample {
 func (s sample) afterJump(jumped time.Duration) sample { s.jumped = jumped; return s }
 func (s sample) sacked() sample                        { s.info.Sacked = 1; return s }
 
-// What counts for a verdict is what happened since the peer was last heard, and since the
-// clock last jumped.
-func TestVerdictCountsNothingFromBefore(t *testing.T) {
-	const s = time.Second
-	lost, unacked, stall := Supervisor{Peer: 60 * s}, Supervisor{Peer: 10 * s}, Supervisor{Stall: 8 * s}
-	longStall := Supervisor{Stall: 60 * s}
-	for name, c := range map[string]struct {
-		s       Supervisor
-		samples []sample
-		want    Reason
-	}{
+const s = time.Second
+
+type samplesCase struct {
+	s       Supervisor
+	samples []sample
+	want    Reason // for the last of them
+}
+
+func askAll(t *testing.T, cases map[string]samplesCase) {
+	for name, c := range cases {
+		var a Answer
+		for _, at := range append([]sample{calm()}, c.samples...) {
+			if a.Reason != None {
+				t.Errorf("%s: %+v before %v", name, a, at.at)
+			}
+			l := limitsFor(max(4*s, c.s.Peer), oldRTO)
+			a = c.s.Ask(&Evidence{Info: at.info, Counted: true, Asked: at.at, Answered: at.at, Jumped: at.jumped, HasJumped: at.jumped > 0}, &l)
+		}
+		if a.Reason != c.want {
+			t.Errorf("%s: %+v, want %d", name, a, c.want)
+		}
+	}
+}
+
+// What counts for ErrPeerLost is what happened since the peer was last heard, and since
+// the clock last jumped.
+func TestLostCountsNothingFromBefore(t *testing.T) {
+	lost, unacked := Supervisor{Peer: 60 * s}, Supervisor{Peer: 10 * s}
+	askAll(t, map[string]samplesCase{
 		"solicited for long":               {lost, []sample{retransmitting(200*s, 8, 150*s, 110*s)}, Lost},
 		"most of it before it was heard":   {lost, []sample{retransmitting(200*s, 8, 150*s, 139*s)}, None},
 		"a jump before all of it":          {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(100 * s)}, Lost},
@@ -64,22 +82,41 @@ func TestVerdictCountsNothingFromBefore(t *testing.T) {
 		"the same, after a jump":           {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked().afterJump(128 * s)}, None},
 		"unacknowledged before the jump":   {unacked, []sample{retransmitting(130*s, 8, 125*s, 129*s).afterJump(112 * s)}, None},
 		"unacknowledged before the sample": {unacked, []sample{retransmitting(130*s, 8, 125*s, 129*s)}, Lost},
-		"stalled, and told so late":        {stall, []sample{blocked(100*s, 100*s), blocked(103*s, 103*s), blocked(106*s, 103*s), blocked(109*s, 103*s)}, Stalled},
-		"told only at the beginning":       {stall, []sample{blocked(100*s, 100*s), blocked(103*s, 101*s), blocked(106*s, 101*s), blocked(109*s, 101*s)}, None},
-		"not sampled for long":             {stall, []sample{blocked(100*s, 100*s), blocked(109*s, 103*s)}, None},
-		"stalled for a minute":             {longStall, []sample{blocked(100*s, 100*s), blocked(125*s, 120*s), blocked(150*s, 150*s), blocked(161*s, 150*s)}, Stalled},
-		"a jump in that minute":            {longStall, []sample{blocked(100*s, 100*s), blocked(125*s, 120*s), blocked(150*s, 150*s), blocked(161*s, 150*s).afterJump(145 * s)}, None},
-	} {
-		var a Answer
-		for _, at := range append([]sample{calm()}, c.samples...) {
-			if a.Reason != None {
-				t.Errorf("%s: %+v before %v", name, a, at.at)
-			}
-			l := limitsFor(max(4*s, c.s.Peer), oldRTO)
-			a = c.s.Ask(&Evidence{Info: at.info, Counted: true, Asked: at.at, Answered: at.at, Jumped: at.jumped, HasJumped: at.jumped > 0}, &l)
-		}
-		if a.Reason != c.want {
-			t.Errorf("%s: %+v, want %d", name, a, c.want)
-		}
+	})
+}
+
+// What counts for ErrPeerStalled is a window that stays closed for longer than a steady
+// reader needs, of which the peer has told.
+func TestStalledAllowsForTheWindow(t *testing.T) {
+	change := func(m sample, f func(*tcpinfo.Info)) sample { f(&m.info); return m }
+	announced := func(window, mss int64) sample {
+		return change(calm(), func(i *tcpinfo.Info) { i.PeerWindow, i.MSS = window, mss })
 	}
+	small := func(at time.Duration, window int64) sample { // below a segment
+		return change(blocked(at, at), func(i *tcpinfo.Info) { i.PeerWindow = window })
+	}
+	probed := func(at, heard time.Duration, inFlight, probes int) sample {
+		return change(blocked(at, heard), func(i *tcpinfo.Info) { i.InFlight, i.Probes = inFlight, probes })
+	}
+	short, steady, stall, longStall := Supervisor{Stall: 2 * s}, Supervisor{Stall: 4 * s}, Supervisor{Stall: 8 * s}, Supervisor{Stall: 60 * s}
+	askAll(t, map[string]samplesCase{
+		"stalled, and told so late":  {stall, []sample{blocked(100*s, 100*s), blocked(103*s, 103*s), blocked(106*s, 103*s), blocked(109*s, 103*s)}, Stalled},
+		"told only at the beginning": {stall, []sample{blocked(100*s, 100*s), blocked(103*s, 101*s), blocked(106*s, 101*s), blocked(109*s, 101*s)}, None},
+		"not sampled for long":       {stall, []sample{blocked(100*s, 100*s), blocked(109*s, 103*s)}, None},
+		"stalled for a minute":       {longStall, []sample{blocked(100*s, 100*s), blocked(125*s, 120*s), blocked(150*s, 150*s), blocked(161*s, 150*s)}, Stalled},
+		"a jump in that minute":      {longStall, []sample{blocked(100*s, 100*s), blocked(125*s, 120*s), blocked(150*s, 150*s), blocked(161*s, 150*s).afterJump(145 * s)}, None},
+		// A peer that reads 100 kB/s may take so long to open a window that was so large.
+		"a small buffer":                   {steady, []sample{announced(64_000, 1000), blocked(100*s, 100*s), blocked(102*s, 102*s), blocked(104*s, 102*s)}, Stalled},
+		"a buffer of 2.4 MB":               {steady, []sample{announced(2_400_000, 1000), blocked(100*s, 100*s), blocked(102*s, 102*s), blocked(104*s, 102*s), blocked(105*s, 102*s)}, None},
+		"the same, later smaller":          {steady, []sample{announced(2_400_000, 1000), announced(64_000, 1000), blocked(100*s, 100*s), blocked(102*s, 102*s), blocked(104*s, 102*s), blocked(105*s, 102*s)}, None},
+		"a buffer of 2 MB in large pieces": {steady, []sample{announced(2_000_000, 32<<10), change(blocked(100*s, 100*s), func(i *tcpinfo.Info) { i.MSS = 32 << 10 }), blocked(102*s, 102*s), change(blocked(104*s, 103*s), func(i *tcpinfo.Info) { i.MSS = 32 << 10 })}, None},
+		"a short time-out, 6.4 MB":         {short, []sample{announced(6_400_000, 1000), blocked(100*s, 100*s), blocked(101*s, 101*s), blocked(102*s, 102*s), blocked(103*s, 103*s)}, None},
+		"a short time-out":                 {short, []sample{announced(64_000, 1000), blocked(100*s, 100*s), blocked(101*s, 101*s), blocked(102*s, 102*s)}, Stalled},
+		"a window that grows a little":     {steady, []sample{small(100*s, 1), small(102*s, 1), small(104*s, 2), small(105*s, 2)}, None},
+		"a window that does not":           {steady, []sample{small(100*s, 1), small(102*s, 1), small(104*s, 1)}, Stalled},
+		"blocked only at the end":          {steady, []sample{retransmitting(100*s, 0, 100*s, 100*s), retransmitting(102*s, 0, 102*s, 102*s), blocked(104*s, 104*s), blocked(105*s, 105*s)}, None},
+		"retransmissions unanswered":       {steady, []sample{probed(100*s, 100*s, 1, 0), probed(102*s, 102*s, 1, 0), probed(104*s, 103*s, 1, 0)}, None},
+		"one probe unanswered so far":      {steady, []sample{blocked(100*s, 100*s), blocked(102*s, 102*s), probed(104*s, 103*s, 0, 1)}, None},
+		"two probes unanswered":            {steady, []sample{blocked(100*s, 100*s), blocked(102*s, 102*s), probed(104*s, 103*s, 0, 2)}, None},
+	})
 }

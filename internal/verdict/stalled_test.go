@@ -51,22 +51,6 @@ func TestSteadyReaderIsNotStalled(t *testing.T) {
 	}
 }
 
-// Neither is it when the segment that opens its window is lost.
-func TestLostWindowUpdateIsNoStall(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(40) {
-		r := newReader(seed, 1_000_000, seed%2 == 0, 4*time.Second, oldRTO)
-		r.fill(10 * time.Millisecond)
-		r.down = func(_ time.Duration, toPeer bool) bool {
-			return !toPeer && r.readAt == r.now+r.readEvery && r.random.IntN(2) == 0
-		}
-		r.play(2 * time.Minute)
-		if r.over() {
-			t.Errorf("seed %d: %+v", seed, r.verdict)
-		}
-	}
-}
-
 // A peer that reads nothing is reported within the bound of the documentation.
 func TestStalledWithinBound(t *testing.T) {
 	t.Parallel()
