@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/go-liveness/liveness/livenesstest"
 )
 
 type (
@@ -21,6 +23,10 @@ type (
 	twoOnePrivate struct {
 		net.Conn
 		hidden
+	}
+	twoOneNamed struct {
+		net.Conn
+		Peer net.Conn
 	}
 	itself struct{ net.Conn }
 	wraps  struct {
@@ -39,16 +45,7 @@ func (b *blocking) LocalAddr() net.Addr  { return <-b.ask }
 func (b *blocking) RemoteAddr() net.Addr { return <-b.ask }
 
 func dial(t *testing.T) *net.TCPConn {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	c, _ := livenesstest.Pair(t, "tcp4")
 	return c.(*net.TCPConn)
 }
 
@@ -66,6 +63,7 @@ func TestNextIsNetConnOrTheOnlyExportedEmbeddedConn(t *testing.T) {
 		"two embedded connections":    {two{c, Exported{c}}, nil},
 		"an unexported one":           {private{hidden{c}}, nil},
 		"an unexported one beside":    {twoOnePrivate{c, hidden{c}}, nil},
+		"a field beside":              {twoOneNamed{c, pipe}, c},
 		"an embedded nil":             {&Exported{}, nil},
 		"an embedded nil pointer":     {byTCP{}, nil},
 		"a nil pointer":               {(*Exported)(nil), nil},
@@ -123,15 +121,13 @@ func TestOpErrorHasAddressesAndNeverBlocks(t *testing.T) {
 	b := &blocking{ask: make(chan net.Addr, 1)} // a LocalAddr that is asked for now waits for ever
 	e = NamedOf(b).OpError("write", io.EOF)
 	assert.Equal(t, "", e.Net)
-	for _, addr := range []net.Addr{e.Source, e.Addr} {
-		b.ask <- c.LocalAddr()
-		assert.Equal(t, c.LocalAddr().String(), addr.String())
-		b.ask <- c.LocalAddr()
-		assert.Equal(t, "tcp", addr.Network())
-		b.ask <- nil
-		assert.Equal(t, "?", addr.String())
-		b.ask <- nil
-		assert.Equal(t, "", addr.Network())
+	for answer, want := range map[net.Addr][2]string{c.LocalAddr(): {"tcp", c.LocalAddr().String()}, nil: {"", "?"}} {
+		for _, addr := range []net.Addr{e.Source, e.Addr} {
+			b.ask <- answer
+			network := addr.Network()
+			b.ask <- answer
+			assert.Equal(t, want, [2]string{network, addr.String()})
+		}
 	}
 	cycle := &itself{}
 	assert.Equal(t, Named{cycle}, NamedOf(cycle))

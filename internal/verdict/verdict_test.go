@@ -120,7 +120,6 @@ func TestIdleAfterClosedWindow(t *testing.T) {
 
 // The cause of the end follows from TCP_INFO, whatever tcp_retries2 says.
 func TestTimedOut(t *testing.T) {
-	const s, ms = time.Second, time.Millisecond
 	plain := keepalive.Limits{On: true, Idle: 15 * s, Interval: 15 * s, Count: 9, MaxRTO: oldRTO}
 	with := func(d time.Duration) keepalive.Limits { l := plain; l.UserTimeout = d; return l }
 	info := func(silence, sent, rto time.Duration, retransmits, probes int, window int64) tcpinfo.Info {
