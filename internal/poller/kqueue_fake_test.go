@@ -43,18 +43,18 @@ func newFakeQueue() *fakeQueue {
 	return q
 }
 
+func (q *fakeQueue) lock() (unlock func()) { q.mu.Lock(); return q.mu.Unlock }
+
 // open makes a new socket with that descriptor.
 func (q *fakeQueue) open(fd uintptr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.sockets[fd] = new(fakeSocket)
 }
 
 // closeSocket takes the registration along, with what it has told and nobody has
 // fetched.
 func (q *fakeQueue) closeSocket(fd uintptr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	delete(q.sockets, fd)
 	q.drop(fd)
 }
@@ -65,16 +65,14 @@ func (q *fakeQueue) drop(fd uintptr) {
 
 // end is a FIN, or a RST behind it: each is told.
 func (q *fakeQueue) end(fd uintptr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.sockets[fd].ended = true
 	q.tell(fd, true)
 }
 
 // fill is a receive buffer that is full.
 func (q *fakeQueue) fill(fd uintptr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.tell(fd, false)
 }
 
@@ -87,8 +85,7 @@ func (q *fakeQueue) tell(fd uintptr, eof bool) {
 }
 
 func (q *fakeQueue) attach(fd uintptr, w *watch) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	s := q.sockets[fd]
 	switch {
 	case q.failing != nil:
@@ -107,8 +104,7 @@ func (q *fakeQueue) attach(fd uintptr, w *watch) error {
 }
 
 func (q *fakeQueue) attached(fd uintptr, w *watch) (bool, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	s := q.sockets[fd]
 	if s != nil && s.registered && s.mark != w.mark {
 		return false, errors.New("the name of another watch was changed")
@@ -117,8 +113,7 @@ func (q *fakeQueue) attached(fd uintptr, w *watch) (bool, error) {
 }
 
 func (q *fakeQueue) detach(fd uintptr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	if s := q.sockets[fd]; s != nil {
 		s.registered = false
 	}
@@ -147,22 +142,19 @@ func (q *fakeQueue) wait(events []event) (int, error) {
 }
 
 func (q *fakeQueue) nudge() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.nudges++
 	q.changed.Broadcast()
 }
 
 func (q *fakeQueue) wake() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.woken = true
 	q.changed.Broadcast()
 }
 
 func (q *fakeQueue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	q.closed++
 	if q.waiting {
 		panic("closed under a goroutine in wait")
@@ -171,8 +163,7 @@ func (q *fakeQueue) close() {
 
 // untilWaiting returns when a goroutine waits and there is nothing to report.
 func (q *fakeQueue) untilWaiting() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.lock()()
 	for !q.waiting || len(q.pending) > 0 || q.nudges > 0 {
 		q.changed.Wait()
 	}

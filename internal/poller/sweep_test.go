@@ -10,25 +10,31 @@ import (
 	"time"
 )
 
+// sweeping calls Wait in a goroutine of its own, and hands on what it returns.
+func sweeping(s *Sweep) (<-chan []Event, <-chan error) {
+	names, ended := make(chan []Event), make(chan error, 1)
+	go func() {
+		for {
+			events, err := s.Wait()
+			if err != nil {
+				ended <- err
+				return
+			}
+			events = slices.Clone(events) // the next Wait uses the memory again
+			slices.SortFunc(events, func(a, b Event) int { return int(a.ID) - int(b.ID) })
+			names <- events
+		}
+	}()
+	return names, ended
+}
+
 // Every name is told once in a Period, from the first on, and none while there is
 // none. Close wakes Wait, and every later Wait ends at once.
 func TestSweepTellsAllNames(t *testing.T) {
 	for _, watched := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := NewSweep()
-			names, ended := make(chan []Event), make(chan error, 1)
-			go func() {
-				for {
-					events, err := s.Wait()
-					if err != nil {
-						ended <- err
-						return
-					}
-					events = slices.Clone(events) // the next Wait uses the memory again
-					slices.SortFunc(events, func(a, b Event) int { return int(a.ID) - int(b.ID) })
-					names <- events
-				}
-			}()
+			names, ended := sweeping(s)
 			quiet := func() {
 				t.Helper()
 				select {
