@@ -75,12 +75,12 @@ func (h *handle) Check(at, jumped time.Time) (next time.Time) {
 	return next
 }
 
-// openPatience is for how long Open waits for a connection that is not package net's.
-const openPatience = time.Millisecond
+// followPatience is the patience of the hub, which asks again and again.
+const followPatience = time.Millisecond
 
 // Open reports whether the Conn still exists and its descriptor is open. A connection whose
 // methods may block is taken for open while one of them does.
-func (h *handle) Open() bool {
+func (h *handle) Open(within time.Duration) bool {
 	c := h.conn.Value()
 	if c == nil {
 		return false
@@ -91,15 +91,18 @@ func (h *handle) Open() bool {
 	if !h.mayBlock {
 		return c.descriptorOpen()
 	}
-	if !h.checking.CompareAndSwap(false, true) {
+	again := within <= followPatience // then at most one goroutine waits
+	if again && !h.checking.CompareAndSwap(false, true) {
 		return true
 	}
 	open := make(chan bool, 1)
 	go func() {
-		defer h.checking.Store(false)
 		open <- c.descriptorOpen()
+		if again {
+			h.checking.Store(false)
+		}
 	}()
-	timer := time.NewTimer(openPatience)
+	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
 	case isOpen := <-open:

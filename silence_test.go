@@ -147,8 +147,9 @@ func TestOnSilenceStops(t *testing.T) {
 		if first, second := stop(), stop(); !first || second {
 			t.Errorf("stop returned %t and %t; want true and false", first, second)
 		}
-		var within func() bool
-		within = p.conn.OnSilence(silence, func() {
+		registered := make(chan func() bool, 1)
+		registered <- p.conn.OnSilence(silence, func() {
+			within := <-registered
 			if p.count(); !within() {
 				t.Error("stop returned false within f")
 			}

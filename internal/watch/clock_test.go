@@ -47,7 +47,7 @@ func (f *fake) Check(now, jumped time.Time) (next time.Time) {
 	return next
 }
 
-func (f *fake) Open() bool { return f.open == nil || f.open() }
+func (f *fake) Open(time.Duration) bool { return f.open == nil || f.open() }
 
 func (f *fake) Closed() {
 	if f.closed != nil {

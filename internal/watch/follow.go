@@ -7,6 +7,9 @@ const (
 	// is open.
 	followPeriod = time.Second
 
+	// followPatience is for how long the hub waits for a client that it asks.
+	followPatience = time.Millisecond
+
 	// followBatch is how many are asked in one go, so that other clients of the clock do
 	// not wait for all of them.
 	followBatch = 2048
@@ -60,7 +63,7 @@ func (f *followers) Check(now, _ time.Time) (next time.Time) {
 	for asked := 0; asked < followBatch; asked += followChunk {
 		chunk, more := f.take(tokens[:0])
 		for _, t := range chunk {
-			if !t.client.Open() && f.hub.forget(t) {
+			if !t.client.Open(followPatience) && f.hub.forget(t) {
 				f.hub.clock.remove(t)
 				t.client.Closed()
 			}
@@ -101,7 +104,7 @@ func (f *followers) take(tokens []*Token) (_ []*Token, more bool) {
 }
 
 // followers have no socket.
-func (f *followers) Notice(Event) {}
-func (f *followers) Settle()      {}
-func (f *followers) Closed()      {}
-func (f *followers) Open() bool   { return true }
+func (f *followers) Notice(Event)            {}
+func (f *followers) Settle()                 {}
+func (f *followers) Closed()                 {}
+func (f *followers) Open(time.Duration) bool { return true }

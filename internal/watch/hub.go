@@ -71,11 +71,16 @@ func (h *hub) register(t *Token, fd uintptr) []Client {
 	return h.tokens.others(t, fd)
 }
 
+// registerPatience is for how long Add waits for the connection that had the descriptor
+// before. It is closed in all but a mistake of the application, and then answers as soon
+// as the machine lets it.
+const registerPatience = time.Second
+
 // anyOpen reports whether a client has its descriptor open. Two that have the same
 // descriptor open have the same socket.
 func anyOpen(clients []Client) bool {
 	for _, c := range clients {
-		if c.Open() {
+		if c.Open(registerPatience) {
 			return true
 		}
 	}

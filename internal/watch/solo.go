@@ -80,7 +80,7 @@ func (r *soloRounds) Check(now, _ time.Time) (next time.Time) {
 	next = r.open
 	r.clock.mu.Unlock()
 	client := r.token.client
-	if asks && !client.Open() {
+	if asks && !client.Open(followPatience) {
 		process.forget(r.token)
 		if (*solo)(r).forget() {
 			client.Closed()
@@ -96,7 +96,7 @@ func (r *soloRounds) Check(now, _ time.Time) (next time.Time) {
 }
 
 // The rounds have no socket.
-func (r *soloRounds) Notice(Event) {}
-func (r *soloRounds) Settle()      {}
-func (r *soloRounds) Closed()      {}
-func (r *soloRounds) Open() bool   { return true }
+func (r *soloRounds) Notice(Event)            {}
+func (r *soloRounds) Settle()                 {}
+func (r *soloRounds) Closed()                 {}
+func (r *soloRounds) Open(time.Duration) bool { return true }

@@ -34,8 +34,9 @@ type Client interface {
 	// never.
 	Check(now, jumped time.Time) (next time.Time)
 
-	// Open reports whether the client still exists and its descriptor is open.
-	Open() bool
+	// Open reports whether the client still exists and its descriptor is open. A client
+	// whose connection does not answer within that time is taken for open.
+	Open(within time.Duration) bool
 
 	// Closed is called once, after Open has returned false, for a client that asked for
 	// FollowClose.
