@@ -17,6 +17,7 @@ type connKey struct{}
 // [context.Cause], and [FromContext] finds the Conn. Where [From] finds no Conn beneath
 // conn, ConnContext watches it, as by [Watch] without a Config, so nothing else has to
 // change; HTTP/2, TLS and Hijack included. It returns ctx itself if conn cannot be watched.
+// It sets no time-out, so it finds no peer that vanished; [Config.ConnContext] does.
 //
 // A request of HTTP/1.1 without a body, and the streams of HTTP/2, are often cancelled by
 // net/http itself first, without a reason. Conn.Err has it then, and through

@@ -61,7 +61,8 @@ func (g *Group) Stats() Stats {
 	return statsOf(&g.counters)
 }
 
-// Wait returns when no connection of the group is open, or with the error of ctx.
+// Wait returns when no connection of the group is open, or with the error of ctx. It closes
+// none itself.
 func (g *Group) Wait(ctx context.Context) error {
 	if g == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 // KeepAlive returns the tuning of keep-alive probes that finds a peer that vanished, while
 // the connection is idle, within about that time. It is the tuning of
 // [Config.PeerTimeout]: an outage shorter than half of within is survived, and a live peer
-// survives heavy loss, because probes in the second half are many: 16 for a minute, two
+// survives heavy loss, because many probes are sent in the second half: 16 for a minute, two
 // seconds apart. Fewer probes with longer intervals cost less traffic during an outage and
 // end more live connections on a lossy link; while the peer answers, one probe is sent
 // every Idle.
@@ -125,4 +125,45 @@ func (c *Conn) makeLaterChange(t *timeouts, now, jumped time.Time) (wait time.Du
 		_ = c.sock.raw.Control(d.Do)
 	}
 	return 0
+}
+
+// extendPatience has the kernel wait for at least that long; t.checking is held.
+func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
+	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
+	userTimeout = max(userTimeout, atLeast)
+	if c.sock.family != familyTCP || t.patience.Suffices(userTimeout) {
+		return
+	}
+	if c.sock.watched {
+		maxRTO = 0 // it would outlive a Close that the library does not see
+	}
+	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, userTimeout, maxRTO) })
+	t.maxRTO.Store(int64(t.patience.MaxRTO()))
+}
+
+// restorePatience has the kernel wait as long as it would without the library;
+// t.checking is held.
+func (c *Conn) restorePatience(t *timeouts) {
+	if t.patience.InForce() {
+		_ = c.sock.raw.Control(t.patience.Restore)
+		t.maxRTO.Store(0)
+	}
+}
+
+// limitsInForce returns l with what extendPatience has set. It takes no lock.
+func (t *timeouts) limitsInForce(l *keepalive.Limits) keepalive.Limits {
+	inForce := *l
+	if limit := t.maxRTO.Load(); limit > 0 {
+		inForce.MaxRTO = time.Duration(limit)
+	}
+	return inForce
+}
+
+// limitsFor is what the supervisor needs to know of the socket's options.
+func (c *Conn) limitsFor(t *timeouts, l *keepalive.Limits) *keepalive.Limits {
+	if t.supervisor.Peer == 0 || !c.counted() {
+		return nil
+	}
+	*l = t.limitsInForce(c.sock.limitsNow())
+	return l
 }

@@ -7,7 +7,7 @@
 //	conn, err := liveness.Wrap(conn, &liveness.Config{PeerTimeout: time.Minute})
 //	...
 //	conn.OnDisconnect(func(err error) {
-//		log.Print(err) // watch tcp 10.0.0.1:80->10.0.0.2:3345: peer reset the connection: …
+//		log.Print(err) // net.ErrClosed after a local Close, or "… peer reset the connection: …"
 //		conn.Close()
 //	})
 //	ctx, cancel := conn.Context(context.Background()) // for the work done for the peer

@@ -161,11 +161,11 @@ func (c *Conn) Status() Status {
 		st.State = HalfClosed
 	}
 	if c.counted() || !kernelCounts && c.sock.raw != nil {
-		var timeout time.Duration
+		limits, timeout := *c.sock.limitsNow(), time.Duration(0)
 		if t := c.timeouts.Load(); t != nil {
-			timeout = t.supervisor.Peer
+			limits, timeout = t.limitsInForce(&limits), t.supervisor.Peer
 		}
-		st.DetectWithin = c.sock.limitsNow().DetectWithin(timeout, &s.info)
+		st.DetectWithin = limits.DetectWithin(timeout, &s.info)
 		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.info.Outstanding() {
 			st.DetectWithin += time.Minute // net.mptcp.close_timeout
 		}

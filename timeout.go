@@ -43,6 +43,7 @@ type timeouts struct {
 	checking   sync.Mutex         // one check at a time; guards the fields below
 	supervisor verdict.Supervisor // its time-outs are constant
 	patience   keepalive.Patience
+	maxRTO     atomic.Int64     // of patience; read without checking
 	sampled    uint32           // writes.finished at the last sample
 	probe      *keepalive.Probe // of Ping; nil before the first
 	later      *laterChange     // nil if nothing is left to do to the socket
@@ -125,27 +126,6 @@ func (c *Conn) mark(t *timeouts) {
 		t.checking.Unlock()
 	}
 	c.handle.Wake(time.Now().Add(t.supervisor.Pace()))
-}
-
-// extendPatience has the kernel wait for at least that long; t.checking is held.
-func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
-	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
-	userTimeout = max(userTimeout, atLeast)
-	if c.sock.family != familyTCP || t.patience.Suffices(userTimeout) {
-		return
-	}
-	if c.sock.watched {
-		maxRTO = 0 // it would outlive a Close that the library does not see
-	}
-	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, userTimeout, maxRTO) })
-}
-
-// restorePatience has the kernel wait as long as it would without the library;
-// t.checking is held.
-func (c *Conn) restorePatience(t *timeouts) {
-	if t.patience.InForce() {
-		_ = c.sock.raw.Control(t.patience.Restore)
-	}
 }
 
 // checkTimeouts is called by the clock, and returns when to call it again; zero is
@@ -257,15 +237,6 @@ func (s *sample) evidenceFor(c *Conn, t *timeouts, jumped time.Time) verdict.Evi
 		Writing: t.writes.inProgress.Load() > 0, Asked: s.asked.Sub(started), Answered: s.answered.Sub(started),
 		Jumped: jumped.Sub(started), HasJumped: !jumped.IsZero(),
 	}
-}
-
-// limitsFor is what the supervisor needs to know of the socket's options.
-func (c *Conn) limitsFor(t *timeouts, l *keepalive.Limits) *keepalive.Limits {
-	if t.supervisor.Peer == 0 || !c.counted() {
-		return nil
-	}
-	*l = t.patience.Limits(c.sock.limitsNow())
-	return l
 }
 
 // startTimeouts is the first check, by a sample that may be taken already.

@@ -19,10 +19,12 @@ import (
 // then net.ErrClosed too, unless an event had told of the end.
 //
 // What only [Wrap] can do: end the Reads and Writes that wait, return the verdict from
-// them, never let a stream that was cut off read as complete, and see a Write at once. So
-// with PeerTimeout D a peer that leaves data unacknowledged is reported within 1.5 D + 1 s.
+// them, never let a stream that was cut off read as complete, and tell a reset from a close
+// on MPTCP and AF_UNIX while the application reads. The bounds of [Config.PeerTimeout] are
+// the same.
 //
-// Watch fails as Wrap does, and where no socket is found. It does not block, and may be called while others use conn.
+// Watch fails as Wrap does, and where no socket is found. It does not block, and may be
+// called while others use conn.
 func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
 	if beneath.IsNil(conn) {
 		return nil, errNilConn

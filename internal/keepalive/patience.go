@@ -114,14 +114,8 @@ func (p *Patience) restore(s *system, socket accessor) {
 	*p = Patience{}
 }
 
-// Limits returns l with the limit of the retransmission time-out that Extend has set.
-func (p *Patience) Limits(l *Limits) Limits {
-	inForce := *l
-	if p.maxRTO != 0 {
-		inForce.MaxRTO = time.Duration(p.maxRTO) * time.Millisecond
-	}
-	return inForce
-}
+// MaxRTO returns the limit of the retransmission time-out that Extend has set; 0 if none.
+func (p *Patience) MaxRTO() time.Duration { return time.Duration(p.maxRTO) * time.Millisecond }
 
 // maxUserTimeout is the longest that TCP_USER_TIMEOUT takes: an int of milliseconds.
 const maxUserTimeout = math.MaxInt32 * time.Millisecond

@@ -134,12 +134,11 @@ func TestPatienceExtendsAndRestores(t *testing.T) {
 	var p Patience
 	p.Extend(fd, DefaultPatience, 2*time.Second)
 	require.True(t, p.InForce())
-	l := p.Limits(&Limits{MaxRTO: MaxRTO})
 	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
 	if own.hasMaxRTO() {
-		assert.Equal(t, 2*time.Second, l.MaxRTO)
+		assert.Equal(t, 2*time.Second, p.MaxRTO())
 	} else {
-		assert.Equal(t, MaxRTO, l.MaxRTO)
+		assert.Zero(t, p.MaxRTO())
 	}
 
 	p.Extend(1<<20, DefaultPatience, 2*time.Second) // in force, so no system call fails
