@@ -16,14 +16,16 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-const (
-	// Late is what a busy machine may add to the time within which something must happen.
-	// Nothing is ever subtracted from the time before which it must not happen.
-	Late = 2 * time.Second
+// Late is what a busy machine may add to the time within which something must happen: more
+// under the race detector. Nothing is ever subtracted from the time before which it must
+// not happen.
+var Late = map[bool]time.Duration{false: 2 * time.Second, true: 6 * time.Second}[race.Enabled]
 
+const (
 	// Tick is the granularity of the kernel's ages (jiffies, with CONFIG_HZ of 100).
 	Tick = 10 * time.Millisecond
 
