@@ -97,6 +97,7 @@ summary() {
 	passed=$((passed + p))
 	said SKIP "$log" | grep -v -e '--- SKIP' | sed -E 's/^[^:]+: +([^ :]+:[0-9]+: )?//; s/[0-9]{4,}/N/g' | sort | uniq -c | sort -rn | head -n 12 |
 		while read -r n why; do skip "$name: $n tests: $why"; done
+	sed -n "s/^--- FLAKY: \\([^ ]*\\).*/FLAKY: $(printf %s "$name" | sed 's|[/&\\]|\\&|g'): \\1 failed, and passed when run alone/p" "$log"
 	if [ "$rc" = 0 ] && [ "$f" = 0 ] && [ $((p + s)) != 0 ]; then
 		echo "ok   $name: $p passed, $s skipped"
 		return
