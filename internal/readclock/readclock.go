@@ -14,7 +14,7 @@ type Clock struct {
 	mu         sync.Mutex // guards the fields below, and a Readers while it is counted here; no other lock is taken while it is held
 	lastData   time.Time  // when the last byte came; zero before
 	lastActive time.Time  // lastData, moved forward by the time spent outside Read
-	changed    time.Time  // when a Read last began or ended
+	changed    time.Time  // when a Read last ended, or Start
 }
 
 // Readers counts the Reads that wait. A connection has one from the beginning, and a Clock
@@ -33,9 +33,7 @@ func (r *Readers) Begin(k *Clock) (first bool, since time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if first = r.n.Add(1) == 1; first {
-		now := time.Now()
-		k.lastActive = k.lastActive.Add(now.Sub(k.changed))
-		k.changed = now
+		k.lastActive = k.lastActive.Add(time.Since(k.changed))
 	}
 	return first, k.lastActive
 }

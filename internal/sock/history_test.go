@@ -2,7 +2,7 @@ package sock
 
 import (
 	"io"
-	"sync"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -48,15 +48,20 @@ func TestDeferNeedsAReadOrWriteOfAnother(t *testing.T) {
 
 // Of an event that races with the end of the last Read, exactly one decides.
 func TestDeferredEventIsDecidedOnce(t *testing.T) {
-	for range 20_000 {
+	for range 50_000 {
 		var k TakenErrors
-		var read, deferred bool
-		var both sync.WaitGroup
+		var begun atomic.Bool
+		reads := make(chan bool)
 		k.BeginIO()
-		both.Go(func() { read = k.EndIO() })
-		both.Go(func() { deferred = k.Defer(0) })
-		both.Wait()
-		if read != deferred {
+		go func() {
+			begun.Store(true)
+			reads <- k.EndIO()
+		}()
+		for !begun.Load() { // so that both happen at once
+			runtime.Gosched()
+		}
+		deferred := k.Defer(0)
+		if read := <-reads; read != deferred {
 			t.Fatalf("the Read decides: %t; it was left to it: %t", read, deferred)
 		}
 	}
