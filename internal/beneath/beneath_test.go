@@ -29,18 +29,19 @@ type (
 		Peer net.Conn
 	}
 	itself struct{ net.Conn }
-	wraps  struct {
+	Wraps  struct {
 		net.Conn
 		under net.Conn
 	}
-	blocking struct { // asks its peer for its address, as for a header of the PROXY protocol
+	promotes struct{ *Wraps } // its NetConn leads past the Wraps
+	blocking struct {         // asks its peer for its address, as for a header of the PROXY protocol
 		hidden
 		ask chan net.Addr
 	}
 )
 
 func (i *itself) NetConn() net.Conn      { return i }
-func (w *wraps) NetConn() net.Conn       { return w.under }
+func (w *Wraps) NetConn() net.Conn       { return w.under }
 func (b *blocking) LocalAddr() net.Addr  { return <-b.ask }
 func (b *blocking) RemoteAddr() net.Addr { return <-b.ask }
 
@@ -52,7 +53,7 @@ func dial(t *testing.T) *net.TCPConn {
 func TestNextIsNetConnOrTheOnlyExportedEmbeddedConn(t *testing.T) {
 	c := dial(t)
 	pipe, _ := net.Pipe()
-	loop := &itself{c}
+	loop, w := &itself{c}, &Wraps{pipe, c}
 	for name, test := range map[string]struct{ conn, want net.Conn }{
 		"nil":                         {nil, nil},
 		"package net":                 {c, nil},
@@ -67,9 +68,10 @@ func TestNextIsNetConnOrTheOnlyExportedEmbeddedConn(t *testing.T) {
 		"an embedded nil":             {&Exported{}, nil},
 		"an embedded nil pointer":     {byTCP{}, nil},
 		"a nil pointer":               {(*Exported)(nil), nil},
-		"NetConn and embedded":        {&wraps{pipe, c}, c},
-		"NetConn that is nil":         {&wraps{c, nil}, nil},
-		"a nil pointer with NetConn":  {(*wraps)(nil), nil},
+		"NetConn and embedded":        {&Wraps{pipe, c}, c},
+		"NetConn of what is embedded": {promotes{w}, w},
+		"NetConn that is nil":         {&Wraps{c, nil}, nil},
+		"a nil pointer with NetConn":  {(*Wraps)(nil), nil},
 		"a NetConn that never ends":   {loop, loop},
 		"an embedded one that is not": {&Exported{Exported{c}}, Exported{c}},
 	} {
@@ -80,8 +82,8 @@ func TestNextIsNetConnOrTheOnlyExportedEmbeddedConn(t *testing.T) {
 func TestRawConnFindsTheSocketAndItsDepth(t *testing.T) {
 	c := dial(t)
 	pipe, _ := net.Pipe()
-	cycle := &wraps{Conn: pipe}
-	cycle.under = &wraps{pipe, cycle}
+	cycle := &Wraps{Conn: pipe}
+	cycle.under = &Wraps{pipe, cycle}
 	deep := func(n int) (conn net.Conn) {
 		for conn = c; n > 0; n-- {
 			conn = &Exported{conn}
@@ -94,13 +96,13 @@ func TestRawConnFindsTheSocketAndItsDepth(t *testing.T) {
 	}{
 		"itself":                  {c, c, 0},
 		"promoted by embedding":   {byTCP{c}, byTCP{c}, 0},
-		"two below":               {&wraps{pipe, Exported{c}}, c, 2},
+		"two below":               {&Wraps{pipe, Exported{c}}, c, 2},
 		"the deepest":             {deep(MaxDepth - 1), c, MaxDepth - 1},
 		"too deep":                {deep(MaxDepth), nil, 0},
 		"a pipe":                  {Exported{pipe}, nil, 0},
 		"a cycle":                 {cycle, nil, 0},
-		"a nil pointer below":     {&wraps{pipe, (*wraps)(nil)}, nil, 0},
-		"a nil *TCPConn below":    {&wraps{pipe, (*net.TCPConn)(nil)}, nil, 0},
+		"a nil pointer below":     {&Wraps{pipe, (*Wraps)(nil)}, nil, 0},
+		"a nil *TCPConn below":    {&Wraps{pipe, (*net.TCPConn)(nil)}, nil, 0},
 		"nothing, not even a nil": {nil, nil, 0},
 	} {
 		raw, owner, depth := RawConn(test.conn)
@@ -112,11 +114,11 @@ func TestRawConnFindsTheSocketAndItsDepth(t *testing.T) {
 
 func TestOpErrorHasAddressesAndNeverBlocks(t *testing.T) {
 	c := dial(t)
-	e := NamedOf(&wraps{nil, Exported{c}}).OpError("read", io.EOF)
+	e := NamedOf(&Wraps{nil, Exported{c}}).OpError("read", io.EOF)
 	assert.Equal(t, net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: io.EOF}, *e)
 
 	pipe, _ := net.Pipe()
-	assert.Equal(t, "read pipe pipe->pipe: EOF", NamedOf(&wraps{nil, pipe}).OpError("read", io.EOF).Error())
+	assert.Equal(t, "read pipe pipe->pipe: EOF", NamedOf(&Wraps{nil, pipe}).OpError("read", io.EOF).Error())
 
 	b := &blocking{ask: make(chan net.Addr, 1)} // a LocalAddr that is asked for now waits for ever
 	e = NamedOf(b).OpError("write", io.EOF)
