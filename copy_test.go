@@ -228,6 +228,7 @@ func TestCopyStopsAtADestinationThatTimesOutAfterTheVerdict(t *testing.T) {
 				done <- err
 			}()
 			c, _ := liveness.From(r.in)
+			needsReceived(t, c)
 			testutil.Await(t, c.Done())
 			// Room for a part of the chunk that waits.
 			buf := make([]byte, 100_000)

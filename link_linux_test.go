@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
 	rig "github.com/go-liveness/liveness/internal/link"
 	"github.com/go-liveness/liveness/internal/testutil"
 )
@@ -31,6 +32,7 @@ const clockGrain = 20 * time.Millisecond
 // log of what the relay delivered decides what is right. LIVENESS_LINK runs the long set.
 func TestLink(t *testing.T) {
 	t.Parallel()
+	testutil.NeedsTCPInfo(t)
 	if !rig.Require(t) {
 		return
 	}

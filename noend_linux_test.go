@@ -23,7 +23,7 @@ import (
 var noEndingsLinux = []noEnding{
 	{name: "SHUT_RD of the descriptor", act: func(s *scene) { s.shutdown(unix.SHUT_RD) }, on: []string{"tcp4"}, then: "close reset own"},
 	{name: "SHUT_WR of the descriptor", act: func(s *scene) { s.feed(); s.shutdown(unix.SHUT_WR) }, on: []string{"tcp4", "unix", "mptcp"}, then: "reset own"},
-	{name: "SHUT_RDWR of the descriptor", act: func(s *scene) { s.shutdown(unix.SHUT_RDWR) }, on: []string{"tcp4"}, then: "close reset own"},
+	{name: "SHUT_RDWR of the descriptor", act: func(s *scene) { s.shutdown(unix.SHUT_RDWR) }, on: []string{"tcp4"}, then: "close reset own", needsState: true},
 	{name: "time stamps in the error queue", act: func(s *scene) {
 		setOrSkip(s.T, s.bare, unix.SO_TIMESTAMPING, timestamping)
 		s.passes(s.conn, s.peer)
@@ -247,6 +247,7 @@ func TestAbortedSocketIsAReset(t *testing.T) {
 // TestUnreadCountsWhatIsBehindUrgentData has the next byte be urgent, at which SIOCINQ stops.
 func TestUnreadCountsWhatIsBehindUrgentData(t *testing.T) {
 	testutil.Deadline(t)
+	testutil.NeedsTCPInfo(t)
 	s := newScene(t, "tcp4")
 	sendTo(t, s.wire.NetConn(), []byte("!"), unix.MSG_OOB)
 	s.send(message)
@@ -261,6 +262,7 @@ func TestUnreadCountsWhatIsBehindUrgentData(t *testing.T) {
 // TestCloseWriteBeforeWrapDoesNotMakeAFINAReset wraps a connection whose own FIN went before, on either side of the dial.
 func TestCloseWriteBeforeWrapDoesNotMakeAFINAReset(t *testing.T) {
 	testutil.Deadline(t)
+	testutil.NeedsTCPInfo(t)
 	for _, dialled := range []bool{false, true} {
 		accepted, peer := livenesstest.Pair(t, "tcp4")
 		conn, far := accepted, peer.Conn

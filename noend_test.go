@@ -129,6 +129,9 @@ func (n *noEnding) play(t *testing.T, on, end string) {
 	if !testutil.Notices && (n.needsState || end != "own") {
 		t.Skipf("no check on %s sees behind unread data, or tells the two apart", runtime.GOOS)
 	}
+	if n.needsState && end == "close" && !testutil.RemembersFIN() {
+		t.Skip("once a connection is over, this system does not show that a FIN came before")
+	}
 	s := newScene(t, on)
 	n.act(s)
 	state := max(n.state, liveness.Connected)

@@ -107,6 +107,7 @@ func probedRarely(l *testutil.Line) {
 
 func TestLivePeerThatReadsNothingIsNeverLost(t *testing.T) {
 	t.Parallel()
+	testutil.NeedsTCPInfo(t)
 	for name, config := range map[string]liveness.Config{
 		"closed window":                    {PeerTimeout: shortest},
 		"closed window, probes of our own": {PeerTimeout: shortest, KeepAlive: probesOfOurOwn},

@@ -43,6 +43,7 @@ var breakages = []breakage{
 }
 
 func TestBrokenPathIsSurvivedOrLostInTime(t *testing.T) {
+	testutil.NeedsTCPInfo(t)
 	if os.Getenv(routesVariable) == "" {
 		t.Parallel()
 		runInNamespace(t)

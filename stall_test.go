@@ -191,6 +191,7 @@ func TestPeerThatIsGivenNothingIsNotStalled(t *testing.T) {
 
 func TestStalledPeerWhoseHostVanishesIsLost(t *testing.T) {
 	t.Parallel()
+	testutil.NeedsTCPInfo(t)
 	for _, stall := range []time.Duration{3 * time.Second, 10 * time.Second} {
 		t.Run(fmt.Sprintf("StallTimeout %v", stall), func(t *testing.T) {
 			t.Parallel()

@@ -309,6 +309,7 @@ func (c *heldConn) SetDeadline(t time.Time) error {
 
 func TestSetDeadlineThatBlocksDelaysNoOtherAndNoRefusal(t *testing.T) {
 	t.Parallel()
+	testutil.NeedsTCPInfo(t)
 	const timeout = 300 * time.Millisecond
 	conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
 	held := &heldConn{conn, conn, make(chan struct{})}

@@ -7,7 +7,7 @@ import (
 )
 
 // RemembersFIN reports whether this system shows, once a connection is over, that a FIN came before the reset. Linux does
-// so by TCP_ZEROCOPY_RECEIVE (4.18), which emulators of it lack.
+// so by TCP_ZEROCOPY_RECEIVE (4.18) and TCP_INFO. Emulators lack the one, or have no more than the state in the other.
 var RemembersFIN = sync.OnceValue(func() bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -15,5 +15,9 @@ var RemembersFIN = sync.OnceValue(func() bool {
 	}
 	defer unix.Close(fd)
 	_, err = unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ZEROCOPY_RECEIVE)
-	return err != unix.ENOPROTOOPT && err != unix.EOPNOTSUPP
+	if err == unix.ENOPROTOOPT || err == unix.EOPNOTSUPP {
+		return false
+	}
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.Snd_mss != 0 // a new socket has 536 bytes
 })
