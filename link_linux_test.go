@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness"
-	"github.com/go-liveness/liveness/internal/testutil"
 	rig "github.com/go-liveness/liveness/internal/link"
 	"github.com/go-liveness/liveness/internal/testutil"
 )
