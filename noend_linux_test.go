@@ -247,7 +247,7 @@ func TestAbortedSocketIsAReset(t *testing.T) {
 // TestUnreadCountsWhatIsBehindUrgentData has the next byte be urgent, at which SIOCINQ stops.
 func TestUnreadCountsWhatIsBehindUrgentData(t *testing.T) {
 	testutil.Deadline(t)
-	testutil.NeedsTCPInfo(t)
+	testutil.NeedsCountBehindUrgent(t)
 	s := newScene(t, "tcp4")
 	sendTo(t, s.wire.NetConn(), []byte("!"), unix.MSG_OOB)
 	s.send(message)

@@ -385,6 +385,18 @@ func NeedsTCPInfo(tb testing.TB) {
 	}
 }
 
+// NeedsCountBehindUrgent skips a test of what is unread behind urgent data, where the kernel does not count that: SIOCINQ
+// stops there, and TCP_ZEROCOPY_RECEIVE wants a mapped page before Linux 5.11.
+func NeedsCountBehindUrgent(tb testing.TB) {
+	tb.Helper()
+	conn, _ := Pair(tb, "tcp4", Small)
+	known := false
+	Control(tb, conn, func(fd int) error { _, known = tcpinfo.Unread(uintptr(fd)); return nil })
+	if !known {
+		tb.Skip("before Linux 5.11 the kernel does not count what is unread behind urgent data")
+	}
+}
+
 // Again calls f until it reports that it kept its own times, on which its verdict depends:
 // an outage, say, that was to be shorter than a time-out. It fails the test if f never does.
 func Again(tb testing.TB, f func() (valid bool)) {
