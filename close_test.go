@@ -191,11 +191,15 @@ func TestCallsAllocateNothing(t *testing.T) {
 	conn, _ := livenesstest.Pair(t, "tcp4")
 	c := wrap(t, conn, nil)
 	c.Status() // reads the options once
+	status := 0.0
+	if runtime.GOOS != "linux" {
+		status = 16 // x/sys/windows allocates for each option
+	}
 	for name, call := range map[string]struct {
 		f    func()
 		most float64
 	}{
-		"Alive": {func() { c.Alive() }, 0}, "Err": {func() { c.Err() }, 0}, "Status": {func() { c.Status() }, 0},
+		"Alive": {func() { c.Alive() }, 0}, "Err": {func() { c.Err() }, 0}, "Status": {func() { c.Status() }, status},
 		"Check": {func() { liveness.Check(conn) }, 2},
 	} {
 		if n := testing.AllocsPerRun(200, call.f); n > call.most {

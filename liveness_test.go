@@ -298,6 +298,9 @@ func (s *scene) peerResets() {
 // noticesFIN waits until the FIN has been seen.
 func (s *scene) noticesFIN() {
 	s.Helper()
+	if s.has("unread") && testutil.Wine() {
+		s.Skip("Wine, unlike Windows, shows no FIN behind unread data")
+	}
 	testutil.Until(s.T, "the FIN is seen", func() bool { return liveness.Check(s.bare) != nil })
 	if s.w != nil {
 		s.w.conn.Alive()
