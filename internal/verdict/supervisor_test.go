@@ -441,3 +441,13 @@ func TestBusyConnectionIsSampledRarely(t *testing.T) {
 		t.Errorf("%d checks in ten minutes, %+v", r.checks, r.verdict)
 	}
 }
+
+// A connection that is written to all the time is sampled twice in D.
+func TestWrittenAllTheTimeIsSampledRarely(t *testing.T) {
+	forEachKernel(t, 1, func(t *testing.T, r *rig, _ uint64) {
+		r.every = r.s.Peer / 50
+		if r.play(20 * r.s.Peer); r.over() || r.checks > 2*20+2 {
+			t.Errorf("%d checks in 20 · PeerTimeout", r.checks)
+		}
+	})
+}
