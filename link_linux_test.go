@@ -556,7 +556,8 @@ func testLinkOrphan(t *testing.T) {
 	}
 	t.Logf("bare %v, ours %v", gone[bare], gone[c.bare])
 	require.Len(t, gone, 2, "an orphan is left")
-	assert.LessOrEqual(t, gone[c.bare], gone[bare]+linkSlack)
+	// The one may have been closed just before a retransmission, and the other just after.
+	assert.LessOrEqual(t, gone[c.bare], 2*gone[bare]+linkSlack)
 }
 
 // testLinkCloseBehindBack reads what an orphan would keep if the application closed the

@@ -128,14 +128,15 @@ func Fill(conn net.Conn) {
 	if small, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = small.SetWriteBuffer(32 << 10)
 	}
-	data, wrote := make([]byte, 64<<10), false
-	for range 1000 { // a busy machine may let a deadline pass before the first byte
+	data := make([]byte, 64<<10)
+	for refused := 0; refused < 20; refused++ { // a busy machine may let a deadline pass before the first byte
 		conn.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
 		n, err := conn.Write(data)
-		if err != nil && (wrote && n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+		if n > 0 {
+			refused = 0
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
-		wrote = wrote || n > 0
 	}
 	conn.SetWriteDeadline(time.Time{})
 }
