@@ -14,15 +14,17 @@ import (
 )
 
 // Lock order: rest.mu or writeMarks.pieces, then timeouts.checking, then Conn.mu.
-// timeouts.deadlines, readClock.mu, and the locks of the hub and of groups are taken last.
+// timeouts.deadlines, readclock.Clock.mu, and the locks of the hub and of groups are taken
+// last.
 
-// An ending is the verdict with its evidence.
+// An ending is how and when a connection ended, with its evidence. A verdict is an end that
+// the library decided; see byTimeout.
 type ending struct {
 	err       error
-	cause     *cause // in err; nil for a local Close
-	truncated error  // the errno, if no FIN of the peer was seen: an end of file would be a lie
-	byTimeout bool   // the library's own verdict: to the kernel, the connection is still there
-	closing   atomic.Bool
+	cause     *cause      // in err; nil for a local Close
+	truncated error       // the errno, if no FIN of the peer was seen: an end of file would be a lie
+	byTimeout bool        // the library ended it by a time-out of the Config; the kernel still has the connection
+	closing   atomic.Bool // Close is about to close the wrapped connection
 
 	contexts chan struct{} // closed when the contexts are cancelled; nil if there are none
 	rest     rest          // with byTimeout: what may still be read
@@ -55,7 +57,8 @@ func (c *Conn) check(t trigger) observation {
 		}
 	}
 	if !before && taken.Deferred() {
-		// A copy that waits for its other side does not return for the end of this one.
+		// An io.Copy that is blocked on its other connection does not return when this one
+		// ends. So check again after deferTime, and then do not wait for I/O.
 		time.AfterFunc(deferTime, func() {
 			if c.end.Load() == nil {
 				c.check(trigger{event: t.event, overtime: true})
@@ -214,8 +217,9 @@ func (c *Conn) record(e *ending) {
 // contextPatience is for how long a Read waits for the contexts of its connection.
 const contextPatience = 5 * time.Millisecond
 
-// awaitContexts lets the contexts be cancelled before a Read returns the end of the
-// stream: net/http then cancels its own contexts, without the reason.
+// awaitContexts waits until the contexts are cancelled, at most contextPatience. When Read
+// returns the end of the stream, net/http cancels its own contexts without the reason, so
+// these must come first.
 func (e *ending) awaitContexts() {
 	if e.contexts == nil {
 		return
@@ -233,8 +237,8 @@ func (e *ending) awaitContexts() {
 	}
 }
 
-// pin keeps the Conn from being forgotten while the application waits for its end. mu
-// is held. It is called whenever that may have changed.
+// pin stops the garbage collector from freeing the Conn while the application waits for
+// its end. The caller holds mu, and calls pin after each change of what waits.
 func (c *Conn) pin() {
 	waited := c.done != nil || c.atEnd != nil || !c.calls.Empty()
 	if t := c.timeouts.Load(); t != nil && len(t.silences) > 0 {
@@ -275,8 +279,9 @@ func received(i *tcpinfo.Info) int64 {
 	return i.Received
 }
 
-// drainsAfter reports whether Read goes around the wrapped connection after e. Another
-// connection's Read may have changed what the socket gave it, as a cipher does.
+// drainsAfter reports whether Read, after e, bypasses the wrapped connection and reads the
+// socket. It does so only for package net's own connections: TLS, for example, transforms
+// what it reads.
 func (c *Conn) drainsAfter(e *ending) bool {
 	return c.interrupts(e) && !e.closing.Load() && c.sock.direct && !c.sock.mayBlock
 }

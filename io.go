@@ -76,7 +76,7 @@ func (c *Conn) beginRead() {
 }
 
 // beginIO and endIO go around whatever may take the error of a socket that keeps no
-// other trace of how it ended. An event waits for them; see takenErrors.
+// other trace of how it ended. An event waits for them; see [sock.TakenErrors].
 func (c *Conn) beginIO() *Conn {
 	if c.counted() && c.sock.family != familyMPTCP { // then the kernel keeps the state
 		return nil

@@ -132,8 +132,9 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 		known = fin && known && ioErr == io.EOF // the count of FINArrived stops at urgent data
 	}
 	if !known {
-		// An end of file with the error still pending followed a FIN: recv would have
-		// given the error first (tcp_recvmsg_locked in net/ipv4/tcp.c).
+		// A check saw the FIN; or an end of file with the error still pending followed one,
+		// because recv would have given the error first (tcp_recvmsg_locked in
+		// net/ipv4/tcp.c); or no error is pending after a local shutdown, as after two FINs.
 		fin = s.history.FINSeen.Load() || pending && ioErr == io.EOF || !pending && s.history.WriteShut.Load()
 	}
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
@@ -151,16 +152,16 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 	return observation{outcome: aborted, fin: fin, errno: why, evidence: out}
 }
 
-// allAcked reports whether the peer has acknowledged all that was sent. If the local
-// FIN is among that, and the peer's came, no RST can have ended the connection. What
-// poll shows is in the error queue, such as time stamps that were not read.
+// allAcked reports whether the peer has acknowledged all data and the local FIN. With both
+// FINs exchanged, no RST ended the connection; POLLERR then comes from the error queue, such
+// as an unread time stamp.
 func allAcked(fd uintptr) bool {
 	n, ok := sock.SendQueue(fd)
 	return ok && n == 0
 }
 
-// kernelGaveUp reports whether a timer of the kernel ended a closed connection, and
-// not a RST. A connection that waits for no answer it does not give up.
+// kernelGaveUp reports whether a timer of the kernel, not a RST, closed the connection. The
+// kernel gives up only while it waits for an answer.
 func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
 	info := out.info
 	if !out.taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
@@ -169,13 +170,13 @@ func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
 	if info.Solicitations() == 0 && info.PeerWindow != 0 {
 		return false // and no option needs to be read
 	}
-	// A Ping changes some limits, and has had the others remembered.
+	// A Ping changes socket options; s.limits has those from before.
 	before := s.limits.Load()
 	return verdict.TimedOut(keepalive.ReadOptions(fd), &info) || before != nil && verdict.TimedOut(before, &info)
 }
 
-// sampleAt takes two system calls on TCP: TCP_INFO and the count of unread bytes. A lean
-// sample takes one.
+// sampleAt usually takes two system calls on TCP: TCP_INFO and the count of unread bytes. A
+// lean sample omits the second.
 func (s *socket) sampleAt(fd uintptr, out *sample) bool {
 	if s.family == familyTCP {
 		if tcpinfo.Get(fd, &out.info) != nil {

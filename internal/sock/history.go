@@ -7,7 +7,7 @@ import "sync/atomic"
 type History struct {
 	FINSeen   atomic.Bool // a check has seen the peer's FIN
 	ReadShut  atomic.Bool // the application has called CloseRead
-	WriteShut atomic.Bool // the application has called CloseWrite
+	WriteShut atomic.Bool // the local side was shut down for writing, by CloseWrite or as TCP_INFO shows
 	synCounts atomic.Int32
 }
 

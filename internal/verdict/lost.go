@@ -8,9 +8,10 @@ import (
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// noteSolicitations keeps the first solicitation that the peer has not answered. What
-// it keeps may be later than the first, but never earlier. It also moves back since,
-// which noteProgress keeps by samples.
+// noteSolicitations updates s.first and s.since. A solicitation is a segment that the peer
+// must answer: data, a retransmission, a keep-alive probe or a window probe. s.first may be
+// later than the first unanswered one, but never earlier. s.since, when progress was last
+// seen, moves back, because noteProgress sees progress only when it samples.
 func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *keepalive.Limits) {
 	if i.Retransmits == 0 && i.Backoff == 0 {
 		s.rto = uint32(min(i.RTO.Microseconds(), math.MaxUint32))
@@ -56,8 +57,8 @@ func (s *Supervisor) firstRTO(i *tcpinfo.Info) time.Duration {
 	return min(time.Duration(s.rto)*time.Microsecond, i.RTT+keepalive.MinRTO)
 }
 
-// windowProbeTime returns how long, at the least, the first unanswered window probe was
-// before the last. The time between two doubles (tcp_probe0_when in include/net/tcp.h).
+// windowProbeTime returns the least time between the first and the last unanswered window
+// probe. The gap doubles each time (tcp_probe0_when in include/net/tcp.h).
 func windowProbeTime(i *tcpinfo.Info, l *keepalive.Limits) (d time.Duration) {
 	for n := 1; n < i.Probes; n++ {
 		d += windowProbeGap(i, l, n)
@@ -65,21 +66,21 @@ func windowProbeTime(i *tcpinfo.Info, l *keepalive.Limits) (d time.Duration) {
 	return d
 }
 
-// windowProbeGap returns how long before the nth window probe from the end came the one
-// before it.
+// windowProbeGap returns the time between the nth-last window probe and the probe before it.
 func windowProbeGap(i *tcpinfo.Info, l *keepalive.Limits, n int) time.Duration {
 	return min(max(i.RTO, keepalive.MinRTO)<<min(max(i.Backoff-n, 0), 10), l.MaxRTO)
 }
 
-// keepAliveTime returns the same for keep-alive probes. The keep-alive may have probed
-// before there was anything to send.
+// keepAliveTime returns the least time between the first and the last unanswered keep-alive
+// probe. The keep-alive may have probed before there was anything to send.
 func keepAliveTime(i *tcpinfo.Info, l *keepalive.Limits) time.Duration {
 	return max(0, min(i.Silence()-l.Idle, time.Duration(i.Probes-1)*l.Interval))
 }
 
-// solicited returns how long after the first unanswered solicitation the last one was
-// sent that had time to be answered. wait is how long until it may be longer.
-func (s *Supervisor) solicited(now stamp, i *tcpinfo.Info, l *keepalive.Limits) (d, wait time.Duration) {
+// unansweredSpan returns the time from the first unanswered solicitation to the last one
+// that had time to be answered. For data in flight it counts from s.first, for probes it
+// follows from their number. wait is when to ask again.
+func (s *Supervisor) unansweredSpan(now stamp, i *tcpinfo.Info, l *keepalive.Limits) (d, wait time.Duration) {
 	answer := answerTime(i)
 	if i.InFlight > 0 {
 		return s.retransmitted(now, i).sub(s.first), s.nextRetransmission(i)
@@ -98,9 +99,9 @@ func (s *Supervisor) solicited(now stamp, i *tcpinfo.Info, l *keepalive.Limits) 
 	return d, min(max(gap/8, time.Second/4), time.Second)
 }
 
-// retransmitted returns when the last segment was sent that had time to be answered;
-// 0 is never. The time between two retransmissions does not shrink, so it is at most the
-// retransmission time-out.
+// retransmitted returns when the kernel sent the last segment that had time to be answered.
+// If none had, it returns s.first, so the span is zero. Gaps between retransmissions never
+// shrink, so each earlier gap is at most the time-out now in force.
 func (s *Supervisor) retransmitted(now stamp, i *tcpinfo.Info) stamp {
 	age := i.SinceSent
 	for n := i.Retransmits; n > 1 && age < answerTime(i) && i.RTO > 0; n-- {
@@ -124,10 +125,10 @@ func (s *Supervisor) nextRetransmission(i *tcpinfo.Info) time.Duration {
 	return min(max(i.RTO/32, answerTime(i)), time.Second)
 }
 
-// askLost judges whether the peer's host has vanished: a silence of the time-out, and
-// unanswered solicitations that span half of it. An outage shorter than that is survived
-// whenever it begins, because all solicitations before it were answered or are not
-// counted.
+// askLost judges whether the peer's host has vanished: nothing was heard for PeerTimeout,
+// and unanswered solicitations span at least half of it. So an outage shorter than that is
+// survived whenever it begins: solicitations before it were answered, or do not count. While
+// nothing is outstanding, the kernel's keep-alive ends the connection instead.
 func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a *Answer) bool {
 	if !i.Outstanding() && i.Probes == 0 {
 		return false
@@ -141,7 +142,7 @@ func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a 
 	case s.first == 0:
 		missing = max(missing, min(s.nextRetransmission(i), s.Peer/8))
 	default:
-		spans, wait := s.solicited(now, i, l)
+		spans, wait := s.unansweredSpan(now, i, l)
 		if left := s.Peer/2 - spans; left > 0 {
 			missing = max(missing, min(wait, s.Peer/2))
 		} else if missing <= 0 {
@@ -205,7 +206,7 @@ func (s *Supervisor) userTimeout(now stamp, i *tcpinfo.Info) time.Duration {
 		patience += now.sub(s.busy).Truncate(step)
 	}
 	if patience > math.MaxInt32*time.Millisecond {
-		return 0 // and the kernel counts unanswered retransmissions and probes
+		return 0 // too long for the option, which stays as it is while data is outstanding
 	}
 	return patience.Truncate(time.Millisecond)
 }

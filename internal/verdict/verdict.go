@@ -56,8 +56,8 @@ type Answer struct {
 	// Prompt reports that a verdict about an idle connection waits for a keep-alive probe.
 	Prompt bool
 
-	// UserTimeout is the TCP_USER_TIMEOUT that must be in force from now on; 0 is the
-	// application's own.
+	// UserTimeout is the TCP_USER_TIMEOUT to set. 0 leaves the option alone while Awake, and
+	// otherwise restores the application's own.
 	UserTimeout time.Duration
 
 	Quiet QuietState    // whether the read-idle clock runs

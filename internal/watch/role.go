@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// A role is held by the one goroutine that calls methods of clients. A watchdog looks
-// after it while it works. If a method does not return, the watchdog takes the role
-// over and goes on with the work; the goroutine that is blocked finishes its own client
-// when it can, and ends.
+// One goroutine, the holder, has the role and calls the clients' methods. While it does, a
+// timer, the watchdog, checks it. If a method does not return in time, the timer's goroutine
+// becomes the holder and continues the work. The old goroutine finishes its own client once
+// its method returns, and exits.
 //
-// The watchdog also tells a client that blocks from a process that stood still: only
-// in the second case does the watchdog come late.
+// The watchdog also detects that the process stood still: then the watchdog itself runs
+// late.
+//
+// The caller of begin, end, call, returned and ran holds lock; watch acquires it.
 type role struct {
 	lock *sync.Mutex                        // guards the fields below
 	work func(now time.Time, holder uint64) // goes on with the work; called with lock held, and releases it
@@ -19,7 +21,7 @@ type role struct {
 	active   bool        // a goroutine holds the role
 	holder   uint64      // which; increased by each takeover
 	calling  bool        // a method runs
-	began    time.Time   // when it was called
+	called   time.Time   // when it was called
 	blocked  int         // goroutines that have lost the role and have not returned
 	alive    time.Time   // when the process was last seen to run while active
 	jumped   time.Time   // when the process last ran after it stood still for longer than Late
@@ -33,7 +35,8 @@ const (
 	patience    = 50 * time.Millisecond
 	minPatience = time.Millisecond
 
-	// maxBlocked bounds the goroutines that clients may block in one role.
+	// maxBlocked bounds the blocked goroutines of one role. Beyond it none takes over: all
+	// clients wait until a method returns.
 	maxBlocked = 64
 )
 
@@ -59,7 +62,7 @@ func (r *role) end() {
 func (r *role) limit() time.Duration { return max(patience>>r.blocked, minPatience) }
 
 // call says that a method is about to be called.
-func (r *role) call(now time.Time) { r.calling, r.began = true, now }
+func (r *role) call(now time.Time) { r.calling, r.called = true, now }
 
 // returned says that the method that holder called has returned, and reports whether
 // holder still has the role.
@@ -94,7 +97,7 @@ func (r *role) watch() {
 	if r.blocked < maxBlocked {
 		wait = r.limit()
 		if r.calling {
-			wait -= now.Sub(r.began)
+			wait -= now.Sub(r.called)
 		}
 	}
 	if wait <= 0 {
