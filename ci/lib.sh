@@ -79,6 +79,21 @@ nested() { find . -mindepth 2 -name go.mod -not -path './.git/*' -not -path '*/t
 # compiled compiles packages and their tests with a lazier collector than tests should run with: a quarter less time.
 compiled() { GOGC=400 go list -export -deps -test "$@" >/dev/null; }
 
+# gotest FLAGS -- PACKAGE... runs go test. What fails runs once more, alone: what passes then is printed as flaky, for a machine
+# that runs other work at the same time delays a test for seconds. A data race, a panic and a leak count at once.
+gotest() {
+	local flags=() names pkgs log=$tmp/gotest
+	while [ "$1" != -- ]; do flags+=("$1"); shift; done
+	shift
+	go test "${flags[@]}" "$@" 2>&1 | tee "$log" && return
+	names=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' "$log" | sort -u | paste -sd '|')
+	pkgs=$(sed -n 's/^FAIL\t\([^ ]*\)\t.*s$/\1/p' "$log" | sort -u)
+	[ -n "$names" ] && [ -n "$pkgs" ] && ! grep -q -e 'build failed' -e 'DATA RACE' -e '^panic:' -e '^fatal error' "$log" || return 1
+	echo "once more, alone: $names"
+	go test "${flags[@]}" -parallel 2 -run "^($names)\$" $pkgs || return 1
+	echo "FLAKY: $names failed, and passed when run alone"
+}
+
 # said WORD LOG prints what each test with the outcome WORD (FAIL or SKIP) of a verbose log printed.
 said() {
 	awk -v word="$1" '

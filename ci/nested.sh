@@ -4,7 +4,7 @@
 
 for dir in $(nested); do
 	echo "== $dir"
-	(cd "$dir" && twice go mod download && go test -count=1 -timeout 2m ./...) || bad=1
+	(cd "$dir" && twice go mod download && gotest -count=1 -timeout 3m -- ./...) || bad=1
 done
 [ -n "$(nested)" ] || fail "there are no nested modules"
 exit $bad
