@@ -3,6 +3,7 @@ package liveness
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/go-liveness/liveness/internal/calls"
 )
@@ -50,4 +51,27 @@ func (cfg *Config) ConnContext(ctx context.Context, conn net.Conn) context.Conte
 func FromContext(ctx context.Context) (*Conn, bool) {
 	c, ok := ctx.Value(connKey{}).(*Conn)
 	return c, ok
+}
+
+// contextPatience is for how long a Read waits for the contexts of its connection.
+const contextPatience = 5 * time.Millisecond
+
+// awaitContexts waits until the contexts are cancelled, at most contextPatience. When Read
+// returns the end of the stream, net/http cancels its own contexts without the reason, so
+// these must come first.
+func (e *ending) awaitContexts() {
+	if e.contexts == nil {
+		return
+	}
+	select {
+	case <-e.contexts:
+		return
+	default:
+	}
+	timer := time.NewTimer(contextPatience)
+	defer timer.Stop()
+	select {
+	case <-e.contexts:
+	case <-timer.C:
+	}
 }

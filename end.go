@@ -214,29 +214,6 @@ func (c *Conn) record(e *ending) {
 	recent.Add(end)
 }
 
-// contextPatience is for how long a Read waits for the contexts of its connection.
-const contextPatience = 5 * time.Millisecond
-
-// awaitContexts waits until the contexts are cancelled, at most contextPatience. When Read
-// returns the end of the stream, net/http cancels its own contexts without the reason, so
-// these must come first.
-func (e *ending) awaitContexts() {
-	if e.contexts == nil {
-		return
-	}
-	select {
-	case <-e.contexts:
-		return
-	default:
-	}
-	timer := time.NewTimer(contextPatience)
-	defer timer.Stop()
-	select {
-	case <-e.contexts:
-	case <-timer.C:
-	}
-}
-
 // pin stops the garbage collector from freeing the Conn while the application waits for
 // its end. The caller holds mu, and calls pin after each change of what waits.
 func (c *Conn) pin() {
