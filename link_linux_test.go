@@ -43,6 +43,7 @@ func TestLink(t *testing.T) {
 		"Flapping":      testLinkFlapping,
 		"Outage":        testLinkOutageBeyondRetries,
 		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 1400*time.Millisecond, time.Second) },
+		"MPTCP":         testLinkMPTCP,
 		"SlowReader":    func(t *testing.T) { testLinkSlowReader(t, 10*time.Second) },
 		"NoReader":      testLinkNoReader,
 		"KernelTimeout": testLinkKernelTimeout,
