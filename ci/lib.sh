@@ -129,7 +129,7 @@ summary() {
 # itself hung, which gives it a second chance.
 hung() { false; }
 foreign() {
-	local name="$1 $3" runner=$2 pkg=$3 log=$tmp/foreign.log rc chance
+	local name="$1 $3" runner=$2 pkg=$3 log=$tmp/foreign.log rc chance names
 	shift 3
 	for chance in 1 2; do
 		rc=0
@@ -137,6 +137,15 @@ foreign() {
 		[ "$chance" = 1 ] && [ "$rc" != 0 ] && ! grep -q -e '--- FAIL' -e 'DATA RACE' "$log" && hung "$log" || break
 		echo "$name hung, once more"
 	done
+	names=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' "$log" | sort -u | paste -sd '|')
+	if [ "$rc" != 0 ] && [ -n "$names" ] && ! grep -q -e 'DATA RACE' -e '^panic:' -e '^fatal error' "$log"; then
+		said FAIL "$log"
+		if go test -count=1 -v "$@" -run "^($names)\$" -exec "$runner" "$pkg" >"$log.again" 2>&1; then
+			echo "FLAKY: $name: $names failed, and passed when run alone"
+			cp "$log.again" "$log"
+			rc=0
+		fi
+	fi
 	summary "$name" "$log" "$rc"
 }
 
