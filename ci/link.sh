@@ -3,7 +3,6 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export LIVENESS_LINK=${LIVENESS_LINK:-30s} # how long each row of live peers lasts
 
-go test -list '^TestLink' . | grep -q '^TestLink' || skip_all "there are no tests of lossy links"
 links() { go test -count=1 -v -timeout 30m -parallel "$1" -run "$2" . >"$tmp/log" 2>&1; }
 links 6 '^TestLinkLong$' || bad=$?
 rows=$(sed -n 's|^ *--- FAIL: TestLinkLong/\([^ ]*\) .*|\1|p' "$tmp/log" | sed 's/[().%]/./g' | paste -sd '|')
