@@ -22,13 +22,14 @@ hung() { grep -q -e '^\*\*\* Test killed' -e 'runtime_pollWaitCanceled' "$1"; }
 export GOOS=windows GOARCH=amd64 CGO_ENABLED=0
 compiled ./... || exit 1
 for pkg in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
-	foreign wine "$root/ci/wine-exec.sh" "$pkg" -timeout 100s
+	foreign wine "$root/ci/wine-exec.sh" "$pkg" -timeout 200s
 done
 # The race detector is a C program, and wants the C compiler of the system.
 command -v x86_64-w64-mingw32-gcc >/dev/null || apt_install gcc-mingw-w64-x86-64-win32
 export CGO_ENABLED=1 CC=x86_64-w64-mingw32-gcc
+skip "TestNothingIsLeftAfterTheLastClose with -race: Wine 10 stops in it"
 for pkg in . ./internal/afd ./internal/poller ./internal/tcpinfo ./livenesstest; do
-	foreign 'wine -race' "$root/ci/wine-exec.sh" "$pkg" -race -short -timeout 100s
+	foreign 'wine -race' "$root/ci/wine-exec.sh" "$pkg" -race -short -timeout 200s -skip '^TestNothingIsLeftAfterTheLastClose$'
 done
 echo "$passed tests passed"
 exit $bad
