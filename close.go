@@ -49,12 +49,7 @@ func (c *Conn) release(e *ending) {
 	if e.byTimeout && e.cause.reason != ErrPeerIdle {
 		_ = c.sock.raw.Control(sock.AbortOnClose)
 	}
-	if t := c.timeouts.Load(); t != nil && t.supervisor.Peer > 0 {
-		// What the kernel still has to deliver must be given up as early as without us.
-		t.checking.Lock()
-		c.restorePatience(t)
-		t.checking.Unlock()
-	}
+	c.timeouts.Load().Release((*supervised)(c))
 	c.handle.Remove(c.sock.raw)
 }
 

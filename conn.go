@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/calls"
+	"github.com/go-liveness/liveness/internal/supervise"
 )
 
 // What callers of *net.TCPConn assert for.
@@ -44,14 +45,20 @@ type Conn struct {
 	named  *beneath.Named // for the addresses that errors carry; nil is inner
 	opened time.Duration  // since started
 
-	timeouts atomic.Pointer[timeouts] // nil until a time-out is asked for
-	end      atomic.Pointer[ending]   // nil until the end, constant from then on; set with mu held
+	timeouts atomic.Pointer[supervise.Timeouts] // nil until a time-out is asked for
+	end      atomic.Pointer[ending]             // nil until the end, constant from then on; set with mu held
 
 	mu    sync.Mutex         // guards the fields below; never held across a system call or a callback
 	done  chan struct{}      // made by the first Done
 	calls calls.List         // to be made at the end
 	atEnd func(*Conn, error) // Config.OnDisconnect, until the end; nil if there is none
 }
+
+// started is the moment that opened counts from.
+var started = time.Now()
+
+// age returns the time since the connection was wrapped or watched.
+func (c *Conn) age() time.Duration { return time.Since(started) - c.opened }
 
 // Alive asks the kernel now and reports whether the connection still is one. It is
 // false exactly when Err is not nil, and publishes the end if it finds one. It never

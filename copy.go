@@ -3,6 +3,8 @@ package liveness
 import (
 	"io"
 	"net"
+
+	"github.com/go-liveness/liveness/internal/supervise"
 )
 
 // ReadFrom implements io.ReaderFrom by that of the wrapped connection, with sendfile and
@@ -114,15 +116,12 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 // far it came.
 func (c *Conn) wantsReads() bool {
 	t := c.timeouts.Load()
-	if t == nil || c.sock.counted && c.sock.family == familyTCP {
-		return false
-	}
-	return t.shortest.Load() > 0 || t.supervisor.Peer > 0 || t.supervisor.Stall > 0
+	return (t.JudgesSilence() || t.MayEnd()) && !(c.sock.counted && c.sock.family == familyTCP)
 }
 
 // wantsPieces reports whether a copy to c has to go through Write: while it waits for its
 // source, there is nothing that the peer could take.
-func (c *Conn) wantsPieces() bool { return c.inPieces(c.timeouts.Load()) }
+func (c *Conn) wantsPieces() bool { return c.timeouts.Load().InPieces() }
 
 // splicable returns r as a *Conn if what it wraps is package net's own, which copies
 // between sockets without user space if it recognises them.
@@ -141,11 +140,14 @@ func splicable(r any) *Conn {
 // streamPosition returns how many bytes of the stream were read from the socket, or -1
 // if that is not known or no verdict can interrupt a copy.
 func (c *Conn) streamPosition() int64 {
-	var s sample
-	if c.timeouts.Load() == nil || !c.sock.counted || !c.sock.sample(&s) || s.info.Received < 0 {
+	if c.timeouts.Load() == nil || !c.sock.counted {
 		return -1
 	}
-	return received(&s.info) - int64(s.unread)
+	s := c.sock.sample(supervise.Full)
+	if !s.Taken || s.Info.Received < 0 {
+		return -1
+	}
+	return s.Info.ReceivedData() - int64(s.Unread)
 }
 
 // copied ends a copy of n bytes out of what c wraps. A nil err means that the copy came to
@@ -184,10 +186,8 @@ func (c *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 	t := c.beginWrite()
 	var n int64
 	var err error
-	if c.inPieces(t) {
-		t.writes.pieces.Lock()
-		n, err = v.WriteTo(pieceWriter{c.inner, t})
-		t.writes.pieces.Unlock()
+	if t.InPieces() {
+		n, err = t.WriteBuffersInPieces(c.inner, v)
 	} else {
 		n, err = v.WriteTo(c.inner)
 	}

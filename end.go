@@ -10,12 +10,12 @@ import (
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/recent"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// Lock order: rest.mu or writeMarks.pieces, then timeouts.checking, then Conn.mu.
-// timeouts.deadlines, readclock.Clock.mu, and the locks of the hub and of groups are taken
-// last.
+// Lock order: rest.mu or pieces of supervise.Timeouts, then its checking, then Conn.mu. Its
+// Deadlines and the locks of its silences, of readclock.Clock, the hub and groups come last.
 
 // An ending is how and when a connection ended, with its evidence. A verdict is an end that
 // the library decided; see byTimeout.
@@ -77,7 +77,7 @@ func (c *Conn) endByPeer(why error, o observation) {
 	e.err = c.opError(opWatch, why)
 	switch o.outcome {
 	case closedLocally:
-		e.once.Do(func() { e.freeze(&sample{}) })
+		e.once.Do(func() { e.freeze(&supervise.Sample{}) })
 	case aborted:
 		// Before anything is published: a callback might close the socket, and with it
 		// the evidence.
@@ -97,14 +97,13 @@ func (c *Conn) endByPeer(why error, o observation) {
 }
 
 // endByTimeout ends a connection that to the kernel is still there.
-func (c *Conn) endByTimeout(why *cause, s *sample) {
+func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 	e := &ending{byTimeout: true, cause: why}
 	e.err = c.opError(opWatch, why)
 	e.once.Do(func() {})
-	if s.lean {
-		var full sample
-		c.sock.sample(&full)
-		s.unread, s.unacked = full.unread, full.unacked
+	if s.Detail == supervise.Lean {
+		full := c.sock.sample(supervise.Full)
+		s.Unread, s.Unacked = full.Unread, full.Unacked
 	}
 	e.freeze(s)
 	e.cause.evidence = e.snapshot.evidence
@@ -125,9 +124,9 @@ func (c *Conn) takeSnapshot() {
 // snapshot returns the Status of e, and samples the connection for it the first time.
 func (c *Conn) snapshot(e *ending) Status {
 	e.once.Do(func() {
-		var s sample
+		var s supervise.Sample
 		if c.sock.raw != nil {
-			c.sock.sample(&s)
+			s = c.sock.sample(supervise.Full)
 		}
 		e.freeze(&s)
 	})
@@ -137,8 +136,8 @@ func (c *Conn) snapshot(e *ending) Status {
 }
 
 // freeze makes s the evidence of e.
-func (e *ending) freeze(s *sample) {
-	e.snapshot = s.status()
+func (e *ending) freeze(s *supervise.Sample) {
+	e.snapshot = statusOf(s)
 	e.snapshot.State, e.snapshot.Err = Disconnected, e.err
 }
 
@@ -156,14 +155,12 @@ func (c *Conn) publish(e *ending) bool {
 	if contexts != nil {
 		e.contexts = make(chan struct{})
 	}
-	e.age = time.Since(started) - c.opened
+	e.age = c.age()
 	c.end.Store(e)
 	if c.done != nil {
 		close(c.done)
 	}
-	if t := c.timeouts.Load(); t != nil {
-		t.silences = nil
-	}
+	c.timeouts.Load().EndSilences()
 	c.pin()
 	c.mu.Unlock()
 	c.handle.count(e)
@@ -217,10 +214,7 @@ func (c *Conn) record(e *ending) {
 // pin stops the garbage collector from freeing the Conn while the application waits for
 // its end. The caller holds mu, and calls pin after each change of what waits.
 func (c *Conn) pin() {
-	waited := c.done != nil || c.atEnd != nil || !c.calls.Empty()
-	if t := c.timeouts.Load(); t != nil && len(t.silences) > 0 {
-		waited = true
-	}
+	waited := c.done != nil || c.atEnd != nil || !c.calls.Empty() || c.timeouts.Load().WaitsForSilence()
 	if c.end.Load() == nil && waited {
 		c.handle.pinned.Store(c)
 	} else {
@@ -239,21 +233,12 @@ type rest struct {
 }
 
 // set takes over what a sample says.
-func (r *rest) set(s *sample) {
-	r.received, r.unread = -1, s.readable
-	r.finished = s.info.State == tcpinfo.CloseWait
-	if s.info.Full && s.info.Received >= 0 {
-		r.received = received(&s.info)
+func (r *rest) set(s *supervise.Sample) {
+	r.received, r.unread = -1, s.Unread
+	r.finished = s.Info.State == tcpinfo.CloseWait
+	if s.Info.Full && s.Info.Received >= 0 {
+		r.received = s.Info.ReceivedData()
 	}
-}
-
-// received counts the bytes of the stream that the kernel has received. The kernel counts
-// a FIN as one (tcp_rcv_nxt_update in net/ipv4/tcp_input.c).
-func received(i *tcpinfo.Info) int64 {
-	if i.State == tcpinfo.CloseWait || i.State == tcpinfo.Finishing {
-		return i.Received - 1
-	}
-	return i.Received
 }
 
 // drainsAfter reports whether Read, after e, bypasses the wrapped connection and reads the
@@ -292,9 +277,9 @@ func (c *Conn) restUnread(e *ending) int {
 	if r.received < 0 {
 		return r.unread
 	}
-	var s sample
-	if !c.sock.sample(&s) {
+	s := c.sock.sample(supervise.Full)
+	if !s.Taken {
 		return 0
 	}
-	return s.unread - int(received(&s.info)-r.received)
+	return s.Unread - int(s.Info.ReceivedData()-r.received)
 }

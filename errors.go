@@ -12,6 +12,7 @@ import (
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/verdict"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -137,6 +138,23 @@ func reasonFor(err error) error {
 		return ErrPeerLost
 	}
 	return ErrPeerReset
+}
+
+// causeOf returns the cause of an end by time-out.
+func causeOf(a *verdict.Answer) *cause {
+	why := &cause{silence: a.For}
+	switch a.Reason {
+	case verdict.Lost:
+		why.reason, why.err = ErrPeerLost, errno.TimedOut
+		if a.NothingAcked {
+			why.absent = "acknowledged"
+		}
+	case verdict.Stalled:
+		why.reason = ErrPeerStalled
+	default:
+		why.reason = ErrPeerIdle
+	}
+	return why
 }
 
 // isDeadline reports whether err is a deadline that the application set. The kernel's own

@@ -112,10 +112,17 @@ func (h *handle) Open(within time.Duration) bool {
 	}
 }
 
+// descriptorOpen reports whether the descriptor is open, without a system call.
+func (c *Conn) descriptorOpen() bool {
+	return c.sock.raw.Control(func(uintptr) {}) == nil
+}
+
 // Closed is called once for a watched connection that the application has closed.
 func (h *handle) Closed() {
 	if c := h.conn.Value(); c != nil {
-		c.closedByApplication()
+		c.observe(observation{outcome: closedLocally})
+		h.leave()
+		h.Forget()
 	}
 }
 

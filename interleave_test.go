@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/testutil/race"
 )
 
@@ -41,7 +42,7 @@ func newModelConn(s *fakeSocket, allowHalfClose, direct, socketless bool) *Conn 
 // modelEvent is an event of the poller, and modelLost a verdict of the clock.
 func modelEvent(c *Conn) { c.check(trigger{event: unspecified}) }
 func modelLost(c *Conn) {
-	c.endByTimeout(&cause{reason: ErrPeerLost, err: errno.TimedOut}, new(sample))
+	c.endByTimeout(&cause{reason: ErrPeerLost, err: errno.TimedOut}, new(supervise.Sample))
 }
 
 // beginCheck asks the fake kernel, and end hands over what it showed then.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
-	"github.com/go-liveness/liveness/internal/readclock"
 )
 
 // Read reads from the wrapped connection and returns what that returns, with two
@@ -26,7 +25,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			return c.readRest(b, e)
 		}
 	}
-	if !c.counted() {
+	if !c.sock.counted {
 		return c.readUncounted(b)
 	}
 	if !c.sock.direct {
@@ -49,36 +48,26 @@ func (c *Conn) readUncounted(b []byte) (n int, err error) {
 	c.beginRead()
 	defer c.beginIO().endIO()
 	n, err = c.inner.Read(b)
-	c.handle.readers.End(c.readClock(), n)
+	c.handle.readers.End(c.timeouts.Load().ReadClock(), n)
 	if err != nil {
 		return c.readFailed(b, n, err)
 	}
 	return n, nil
 }
 
-// readClock returns nil if no silence was ever asked for.
-func (c *Conn) readClock() *readclock.Clock {
-	if t := c.timeouts.Load(); t != nil {
-		return t.reads
-	}
-	return nil
-}
-
 // beginRead has the clock run while a Read waits. OnSilence may be called meanwhile, and be
 // the first to need it.
 func (c *Conn) beginRead() {
-	first, since := c.handle.readers.Begin(c.readClock())
-	if t := c.timeouts.Load(); t != nil && first {
-		if shortest := t.shortest.Load(); shortest > 0 {
-			c.handle.Wake(since.Add(time.Duration(shortest) + tickSlack))
-		}
+	first, since := c.handle.readers.Begin(c.timeouts.Load().ReadClock())
+	if first {
+		c.timeouts.Load().ReadBegan((*supervised)(c), since)
 	}
 }
 
 // beginIO and endIO go around whatever may take the error of a socket that keeps no
 // other trace of how it ended. An event waits for them; see [sock.TakenErrors].
 func (c *Conn) beginIO() *Conn {
-	if c.counted() && c.sock.family != familyMPTCP { // then the kernel keeps the state
+	if c.sock.counted && c.sock.family != familyMPTCP { // then the kernel keeps the state
 		return nil
 	}
 	c.sock.taken.BeginIO()
@@ -104,8 +93,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	t := c.beginWrite()
 	var n int
 	var err error
-	if c.inPieces(t) {
-		n, err = c.writeInPieces(t, b)
+	if t.InPieces() {
+		n, err = t.WriteInPieces(c.inner, b)
 	} else {
 		n, err = c.inner.Write(b)
 	}
@@ -142,8 +131,7 @@ func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watche
 // foundLost reports whether e is what PeerTimeout was to find, and the kernel's probes
 // have found it. The application need not know who was first.
 func (c *Conn) foundLost(e *ending) bool {
-	t := c.timeouts.Load()
-	return t != nil && t.supervisor.Peer > 0 && !c.sock.watched && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
+	return c.timeouts.Load().Peer() > 0 && !c.sock.watched && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
 }
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n and err.
@@ -221,8 +209,8 @@ func (c *Conn) writeErr() error {
 func (c *Conn) interrupt() {
 	expire := func() {
 		t := c.timeoutsOf()
-		t.deadlines.Lock()
-		defer t.deadlines.Unlock()
+		t.Deadlines.Lock()
+		defer t.Deadlines.Unlock()
 		c.inner.SetDeadline(longAgo)
 	}
 	if !c.sock.direct || c.sock.mayBlock {
@@ -238,8 +226,8 @@ func (c *Conn) setDeadline(set func(time.Time) error, deadline time.Time) error 
 	if t == nil { // no verdict is possible
 		return set(deadline)
 	}
-	t.deadlines.Lock()
-	defer t.deadlines.Unlock()
+	t.Deadlines.Lock()
+	defer t.Deadlines.Unlock()
 	if e := c.end.Load(); e != nil && c.interrupts(e) {
 		deadline = longAgo
 	}
@@ -262,42 +250,3 @@ func (c *Conn) LocalAddr() net.Addr { return c.inner.LocalAddr() }
 
 // RemoteAddr returns the remote address of the wrapped connection.
 func (c *Conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
-
-// inPieces reports whether t goes by Writes: StallTimeout does where the kernel does not
-// tell what the peer takes, and a long Write says nothing while it waits.
-func (c *Conn) inPieces(t *timeouts) bool {
-	return t != nil && t.supervisor.Stall > 0 && !c.counted()
-}
-
-// writeInPieces writes b so that the clock sees each piece that was taken. No other
-// Write's bytes come in between.
-func (c *Conn) writeInPieces(t *timeouts, b []byte) (int, error) {
-	t.writes.pieces.Lock()
-	defer t.writes.pieces.Unlock()
-	return pieceWriter{c.inner, t}.Write(b)
-}
-
-// A pieceWriter counts each piece that was taken.
-type pieceWriter struct {
-	inner net.Conn
-	t     *timeouts
-}
-
-// piece is small beside a send buffer, so that one of them waits only if nothing, or next
-// to nothing, is taken.
-const piece = 16 << 10
-
-func (w pieceWriter) Write(b []byte) (n int, err error) {
-	for {
-		next := b[n:min(n+piece, len(b))]
-		m, err := w.inner.Write(next)
-		n += m
-		if err == nil && m < len(next) {
-			err = io.ErrShortWrite
-		}
-		if err != nil || n == len(b) {
-			return n, err
-		}
-		w.t.writes.finished.Add(1)
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/supervise"
 )
 
 // KeepAlive returns the tuning of keep-alive probes that finds a peer that vanished, while
@@ -37,11 +38,11 @@ func (cfg *Config) check() error {
 	if n := cfg.KeepAlive.Count; n > keepalive.MaxProbeCount {
 		return badConfig("KeepAlive.Count", "%d is more than %d", n, keepalive.MaxProbeCount)
 	}
-	if d := cfg.StallTimeout; d != 0 && d < minStallTimeout {
-		return badConfig("StallTimeout", "%v is less than %v", d, minStallTimeout)
+	if d := cfg.StallTimeout; d != 0 && d < supervise.MinStall {
+		return badConfig("StallTimeout", "%v is less than %v", d, supervise.MinStall)
 	}
-	if d := cfg.ReadIdleTimeout; d != 0 && d < minReadIdleTimeout {
-		return badConfig("ReadIdleTimeout", "%v is less than %v", d, minReadIdleTimeout)
+	if d := cfg.ReadIdleTimeout; d != 0 && d < supervise.MinIdle {
+		return badConfig("ReadIdleTimeout", "%v is less than %v", d, supervise.MinIdle)
 	}
 	return nil
 }
@@ -89,81 +90,4 @@ func (s *socket) tune(fd uintptr, cfg *Config, unanswered int, onFailure keepali
 		s.keepLimits(&tuned.Limits)
 	}
 	return tuned, nil
-}
-
-// A laterChange is what tune leaves to the clock. timeouts.checking guards it.
-type laterChange struct {
-	*keepalive.Later
-	since time.Time
-}
-
-// schedule has the clock make a change when it is due.
-func (c *Conn) schedule(later *keepalive.Later) {
-	t := c.timeoutsOf()
-	change := &laterChange{later, time.Now()}
-	t.checking.Lock()
-	t.later = change
-	t.checking.Unlock()
-	c.handle.Wake(change.since.Add(change.After))
-}
-
-// makeLaterChange makes the change that is due, or returns how long it is until then. The
-// time begins anew after a jump of the clock: perhaps the kernel stood still, too.
-func (c *Conn) makeLaterChange(t *timeouts, now, jumped time.Time) (wait time.Duration) {
-	d := t.later
-	if d == nil {
-		return 0
-	}
-	if jumped.After(d.since) {
-		d.since = now
-	}
-	if wait := d.since.Add(d.After).Sub(now); wait > 0 {
-		return wait
-	}
-	t.later = nil
-	if !d.UntilFIN || !c.sock.history.WriteShut.Load() {
-		_ = c.sock.raw.Control(d.Do)
-	}
-	return 0
-}
-
-// extendPatience has the kernel wait for at least that long; t.checking is held.
-func (c *Conn) extendPatience(t *timeouts, atLeast time.Duration) {
-	userTimeout, maxRTO := keepalive.PatienceFor(t.supervisor.Peer)
-	userTimeout = max(userTimeout, atLeast)
-	if c.sock.family != familyTCP || t.patience.Suffices(userTimeout) {
-		return
-	}
-	if c.sock.watched {
-		maxRTO = 0 // it would outlive a Close that the library does not see
-	}
-	_ = c.sock.raw.Control(func(fd uintptr) { t.patience.Extend(fd, userTimeout, maxRTO) })
-	t.maxRTO.Store(int64(t.patience.MaxRTO()))
-}
-
-// restorePatience has the kernel wait as long as it would without the library;
-// t.checking is held.
-func (c *Conn) restorePatience(t *timeouts) {
-	if t.patience.InForce() {
-		_ = c.sock.raw.Control(t.patience.Restore)
-		t.maxRTO.Store(0)
-	}
-}
-
-// limitsInForce returns l with what extendPatience has set. It takes no lock.
-func (t *timeouts) limitsInForce(l *keepalive.Limits) keepalive.Limits {
-	inForce := *l
-	if limit := t.maxRTO.Load(); limit > 0 {
-		inForce.MaxRTO = time.Duration(limit)
-	}
-	return inForce
-}
-
-// limitsFor is what the supervisor needs to know of the socket's options.
-func (c *Conn) limitsFor(t *timeouts, l *keepalive.Limits) *keepalive.Limits {
-	if t.supervisor.Peer == 0 || !c.counted() {
-		return nil
-	}
-	*l = t.limitsInForce(c.sock.limitsNow())
-	return l
 }

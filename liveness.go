@@ -174,3 +174,19 @@ func Wrap(conn net.Conn, cfg *Config) (*Conn, error) {
 	}
 	return c, nil
 }
+
+// From finds the *Conn at or beneath conn. It follows methods NetConn, as of a
+// *[crypto/tls.Conn], and in a struct without one its only exported embedded net.Conn, as
+// of most wrappers that limit, count or multiplex connections. A Conn that [Watch] made is
+// not beneath its connection; see [ConnContext].
+func From(conn net.Conn) (*Conn, bool) {
+	for range beneath.MaxDepth {
+		if c, ok := conn.(*Conn); ok {
+			return c, c != nil
+		}
+		if conn = beneath.Next(conn); conn == nil {
+			break
+		}
+	}
+	return nil, false
+}

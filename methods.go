@@ -47,12 +47,7 @@ func (c *Conn) keepAliveDecided() bool {
 	if _, ok := c.inner.(*net.UnixConn); ok {
 		return true
 	}
-	return c.keepsPeerTimeout()
-}
-
-func (c *Conn) keepsPeerTimeout() bool {
-	t := c.timeouts.Load()
-	return t != nil && t.supervisor.Peer > 0
+	return c.timeouts.Load().Peer() > 0
 }
 
 // SetKeepAlive is that of [net.TCPConn]. With [Config.PeerTimeout] set, and on AF_UNIX, it
@@ -75,7 +70,7 @@ func (c *Conn) SetKeepAlivePeriod(d time.Duration) error {
 // SetKeepAliveConfig is that of [net.TCPConn]. With [Config.PeerTimeout] set it changes
 // nothing and returns nil.
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	if c.keepsPeerTimeout() {
+	if c.timeouts.Load().Peer() > 0 {
 		return nil
 	}
 	return handOn(c, func(t interface {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/keepalive"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -70,8 +71,8 @@ type opening struct {
 
 	asked bool // a RawConn may have no descriptor to give
 	err   error
-	quiet bool   // a check has found nothing
-	first sample // of a connection with time-outs
+	quiet bool             // a check has found nothing
+	first supervise.Sample // of a connection with time-outs
 	tuned keepalive.Tuning
 }
 
@@ -129,11 +130,11 @@ func (c *Conn) openAt(fd uintptr, o *opening) (err error) {
 		o.quiet = s.family == familyTCP && !c.sock.allowHalfClose && s.quickCheckAt(fd)
 		return nil
 	}
-	o.first.lean = t == nil || c.leanSamples(t)
-	o.first.asked = time.Now()
-	o.first.taken = s.sampleAt(fd, &o.first)
-	o.first.answered = time.Now()
-	o.tuned, err = s.tune(fd, o.cfg, o.first.info.Probes, o.onFailure)
+	o.first.Detail = t.Detail()
+	o.first.Asked = time.Now()
+	o.first.Taken = s.sampleAt(fd, &o.first)
+	o.first.Answered = time.Now()
+	o.tuned, err = s.tune(fd, o.cfg, o.first.Info.Probes, o.onFailure)
 	return err
 }
 
@@ -162,32 +163,16 @@ func (c *Conn) start(cfg *Config, o *opening) {
 		if c.handle.early.Load() {
 			c.check(trigger{}) // what was shown may be older than the event
 		}
-		if c.sock.allowHalfClose && !o.first.taken {
-			c.sock.sample(new(sample)) // to tell the local FIN from a RST later on; see History.SentFIN
+		if c.sock.allowHalfClose && !o.first.Taken {
+			c.sock.sample(supervise.Full) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
 		if c.sock.watched {
 			c.handle.FollowClose()
 		}
 	}
 	if t := c.timeouts.Load(); t != nil {
-		if next := c.startTimeouts(t, &o.first); !next.IsZero() {
+		if next := t.Start((*supervised)(c), &o.first); !next.IsZero() {
 			c.handle.Wake(next)
 		}
 	}
-}
-
-// From finds the *Conn at or beneath conn. It follows methods NetConn, as of a
-// *[crypto/tls.Conn], and in a struct without one its only exported embedded net.Conn, as
-// of most wrappers that limit, count or multiplex connections. A Conn that [Watch] made is
-// not beneath its connection; see [ConnContext].
-func From(conn net.Conn) (*Conn, bool) {
-	for range beneath.MaxDepth {
-		if c, ok := conn.(*Conn); ok {
-			return c, c != nil
-		}
-		if conn = beneath.Next(conn); conn == nil {
-			break
-		}
-	}
-	return nil, false
 }

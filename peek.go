@@ -12,6 +12,7 @@ import (
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -30,7 +31,7 @@ import (
 //		connection. After false, checkAt finds out what has happened.
 //	(*socket) countsAt(fd uintptr) bool
 //		Reports whether the kernel counts for this connection.
-//	(*socket) sampleAt(fd uintptr, s *sample) bool
+//	(*socket) sampleAt(fd uintptr, s *supervise.Sample) bool
 //		Fills s with what the kernel counts. False: it tells nothing now.
 //
 // and with these constants:
@@ -60,7 +61,7 @@ type observation struct {
 	fin     bool  // a FIN of the peer came before the end
 	errno   error // with aborted: the cause, by the system's name for it
 
-	evidence *sample // with aborted: what the check has taken of the connection; nil if nothing
+	evidence *supervise.Sample // with aborted: what the check has taken of the connection; nil if nothing
 }
 
 // event is what the poller told of a socket.
@@ -219,6 +220,29 @@ func (s *socket) identifyAndCheck(t trigger) (observation, error) {
 		return observation{}, identifyErr
 	}
 	return s.remember(o), nil
+}
+
+// A sampleCall is to a sample what a checkCall is to a check.
+type sampleCall struct {
+	at   func(fd uintptr)
+	sock *socket
+	supervise.Sample
+}
+
+var sampleCalls = sync.Pool{New: func() any {
+	c := new(sampleCall)
+	c.at = func(fd uintptr) { c.Taken = c.sock.sampleAt(fd, &c.Sample) }
+	return c
+}}
+
+// sample returns one with Taken unset if the descriptor is closed or shows nothing.
+func (s *socket) sample(d supervise.Detail) supervise.Sample {
+	c := sampleCalls.Get().(*sampleCall)
+	defer sampleCalls.Put(c)
+	c.sock, c.Sample = s, supervise.Sample{Detail: d}
+	_ = s.raw.Control(c.at) // after an error, nothing is taken
+	c.sock = nil
+	return c.Sample
 }
 
 // remember notes a FIN, which a later check may not show any more.

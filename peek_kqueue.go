@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -83,11 +84,11 @@ func (s *socket) gone(fd uintptr) bool {
 	return err == unix.ENOTCONN
 }
 
-func (s *socket) sampleAt(fd uintptr, out *sample) bool {
-	out.unread = sock.Unread(fd)
+func (s *socket) sampleAt(fd uintptr, out *supervise.Sample) bool {
+	out.Unread = sock.Unread(fd)
 	if s.family == familyTCP {
-		out.unacked = keepalive.SendQueue(fd)
-		_ = tcpinfo.Get(fd, &out.info) // not on every system
+		out.Unacked = keepalive.SendQueue(fd)
+		_ = tcpinfo.Get(fd, &out.Info) // not on every system
 	}
 	return true
 }

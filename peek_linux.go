@@ -8,6 +8,7 @@ import (
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/verdict"
 )
@@ -140,8 +141,8 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
 	}
-	out := new(sample)
-	out.taken = s.sampleAt(fd, out)
+	out := new(supervise.Sample)
+	out.Taken = s.sampleAt(fd, out)
 	why := errno.In(ioErr)
 	if why == nil || why == unix.EPIPE { // EPIPE says that something ended, not what
 		why = errno.Reset
@@ -162,9 +163,9 @@ func allAcked(fd uintptr) bool {
 
 // kernelGaveUp reports whether a timer of the kernel, not a RST, closed the connection. The
 // kernel gives up only while it waits for an answer.
-func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
-	info := out.info
-	if !out.taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
+func (s *socket) kernelGaveUp(fd uintptr, out *supervise.Sample) bool {
+	info := out.Info
+	if !out.Taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
 		return false
 	}
 	if info.Solicitations() == 0 && info.PeerWindow != 0 {
@@ -177,35 +178,35 @@ func (s *socket) kernelGaveUp(fd uintptr, out *sample) bool {
 
 // sampleAt usually takes two system calls on TCP: TCP_INFO and the count of unread bytes. A
 // lean sample omits the second.
-func (s *socket) sampleAt(fd uintptr, out *sample) bool {
+func (s *socket) sampleAt(fd uintptr, out *supervise.Sample) bool {
 	if s.family == familyTCP {
-		if tcpinfo.Get(fd, &out.info) != nil {
+		if tcpinfo.Get(fd, &out.Info) != nil {
 			return false
 		}
-		if out.info.FINSent {
+		if out.Info.FINSent {
 			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
 		}
-		if !out.lean {
-			out.unread = s.history.Unread(fd, out.info.State)
+		if out.Detail == supervise.Full {
+			out.Unread = s.history.Unread(fd, out.Info.State)
 		}
-		if !out.lean || out.info.InFlight == 0 && out.info.State == tcpinfo.Open { // which teaches something
-			out.unacked = s.history.Unacked(fd, &out.info)
+		if out.Detail == supervise.Full || out.Info.InFlight == 0 && out.Info.State == tcpinfo.Open { // which teaches something
+			out.Unacked = s.history.Unacked(fd, &out.Info)
 		}
 		return true
 	}
 	if s.family == familyMPTCP {
-		out.unread = s.history.UnreadMPTCP(fd)
+		out.Unread = s.history.UnreadMPTCP(fd)
 	} else {
-		out.unread = sock.Unread(fd)
+		out.Unread = sock.Unread(fd)
 	}
 	if s.family == familyMPTCP && s.counted {
 		return s.sampleSubflows(fd, out)
 	}
-	out.info = tcpinfo.Info{State: tcpinfo.Open}
+	out.Info = tcpinfo.Info{State: tcpinfo.Open}
 	if n, ok := sock.SendQueue(fd); ok {
-		out.queued, out.drained = n, n == 0
+		out.Queued, out.Drained = n, n == 0
 		if s.family != familyStream { // there it is memory rather than bytes
-			out.unacked = n
+			out.Unacked = n
 		}
 	}
 	return true
@@ -225,20 +226,20 @@ func (s *socket) countsAt(fd uintptr) bool {
 }
 
 // sampleSubflows fills out for an MPTCP connection.
-func (s *socket) sampleSubflows(fd uintptr, out *sample) bool {
+func (s *socket) sampleSubflows(fd uintptr, out *supervise.Sample) bool {
 	var subflows [tcpinfo.MaxSubflows]tcpinfo.Info
 	n, err := tcpinfo.GetSubflows(fd, subflows[:])
 	if err != nil {
 		return false
 	}
-	out.unacked, _ = sock.SendQueue(fd)
+	out.Unacked, _ = sock.SendQueue(fd)
 	var live bool
-	out.info, live = tcpinfo.Combine(subflows[:n], int64(out.unacked))
+	out.Info, live = tcpinfo.Combine(subflows[:n], int64(out.Unacked))
 	switch {
 	case !live:
-		out.info.State = tcpinfo.NotEstablished // until another path is found, or the end
+		out.Info.State = tcpinfo.NotEstablished // until another path is found, or the end
 	case s.history.FINSeen.Load():
-		out.info.State = tcpinfo.CloseWait
+		out.Info.State = tcpinfo.CloseWait
 	}
 	return true
 }

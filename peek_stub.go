@@ -2,6 +2,8 @@
 
 package liveness
 
+import "github.com/go-liveness/liveness/internal/supervise"
+
 const (
 	kernelCounts    = false
 	streamsMayBeTCP = false
@@ -16,6 +18,6 @@ func (*socket) checkAt(uintptr, trigger) observation { return observation{} }
 
 func (*socket) quickCheckAt(uintptr) bool { return false }
 
-func (*socket) sampleAt(uintptr, *sample) bool { return false }
+func (*socket) sampleAt(uintptr, *supervise.Sample) bool { return false }
 
 func (*socket) countsAt(uintptr) bool { return false }

@@ -6,6 +6,7 @@ import (
 	"github.com/go-liveness/liveness/internal/afd"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -85,10 +86,10 @@ func readErrno(fd uintptr) error {
 	return errno.In(err)
 }
 
-func (s *socket) sampleAt(fd uintptr, out *sample) bool {
-	out.unread = sock.Unread(fd)
-	if tcpinfo.Get(fd, &out.info) == nil {
-		out.unacked = int(out.info.Sent - out.info.Acked)
+func (s *socket) sampleAt(fd uintptr, out *supervise.Sample) bool {
+	out.Unread = sock.Unread(fd)
+	if tcpinfo.Get(fd, &out.Info) == nil {
+		out.Unacked = int(out.Info.Sent - out.Info.Acked)
 	}
 	return true
 }

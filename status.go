@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/verdict"
 )
@@ -87,13 +88,13 @@ type Status struct {
 	DetectWithin time.Duration
 }
 
-// status puts a sample into words. It tells no end.
-func (s *sample) status() Status {
-	i := &s.info
+// statusOf puts a sample into words. It tells no end.
+func statusOf(s *supervise.Sample) Status {
+	i := &s.Info
 	st := Status{
 		State:       Connected,
-		Unread:      s.unread,
-		Unacked:     s.unacked,
+		Unread:      s.Unread,
+		Unacked:     s.Unacked,
 		RTT:         i.RTT,
 		Retransmits: i.Retransmits,
 		Probes:      i.Probes,
@@ -101,7 +102,7 @@ func (s *sample) status() Status {
 	if i.Full {
 		st.Silence = i.Silence()
 		// Acked of the kernel counts a SYN and a FIN, too.
-		st.Received, st.Acked = max(0, received(i)), max(0, i.Sent+i.Unsent-int64(s.unacked))
+		st.Received, st.Acked = max(0, i.ReceivedData()), max(0, i.Sent+i.Unsent-int64(s.Unacked))
 	}
 	switch {
 	case verdict.Suspect(i):
@@ -144,29 +145,27 @@ func (c *Conn) Status() Status {
 	if e := c.end.Load(); e != nil {
 		return c.snapshot(e)
 	}
-	var s sample
+	var s supervise.Sample
 	if c.sock.raw != nil {
-		c.sock.sample(&s)
+		s = c.sock.sample(supervise.Full)
 	}
 	o := c.observeSample(&s)
 	if e := c.end.Load(); e != nil {
 		return c.snapshot(e)
 	}
-	st := s.status()
-	st.Age = time.Since(started) - c.opened
+	st := statusOf(&s)
+	st.Age = c.age()
 	switch {
 	case o.outcome == unknown:
 		st.State = Unknown
 	case o.outcome != connected && st.State == Connected:
 		st.State = HalfClosed
 	}
-	if c.counted() || !kernelCounts && c.sock.raw != nil {
-		limits, timeout := *c.sock.limitsNow(), time.Duration(0)
-		if t := c.timeouts.Load(); t != nil {
-			limits, timeout = t.limitsInForce(&limits), t.supervisor.Peer
-		}
-		st.DetectWithin = limits.DetectWithin(timeout, &s.info)
-		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.info.Outstanding() {
+	if c.sock.counted || !kernelCounts && c.sock.raw != nil {
+		t := c.timeouts.Load()
+		limits := t.LimitsInForce(c.sock.limitsNow())
+		st.DetectWithin = limits.DetectWithin(t.Peer(), &s.Info)
+		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.Info.Outstanding() {
 			st.DetectWithin += time.Minute // net.mptcp.close_timeout
 		}
 	}
@@ -174,12 +173,12 @@ func (c *Conn) Status() Status {
 }
 
 // observeSample observes what a sample shows, and makes a check where it shows too little.
-func (c *Conn) observeSample(s *sample) observation {
+func (c *Conn) observeSample(s *supervise.Sample) observation {
 	switch {
-	case !s.taken || !c.sock.counted || c.sock.family != familyTCP:
-	case s.info.State == tcpinfo.Open, s.info.State == tcpinfo.NotEstablished:
+	case !s.Taken || !c.sock.counted || c.sock.family != familyTCP:
+	case s.Info.State == tcpinfo.Open, s.Info.State == tcpinfo.NotEstablished:
 		return observation{outcome: connected}
-	case s.info.State == tcpinfo.CloseWait && c.sock.allowHalfClose:
+	case s.Info.State == tcpinfo.CloseWait && c.sock.allowHalfClose:
 		return c.sock.remember(observation{outcome: peerFinished})
 	}
 	return c.check(trigger{})

@@ -38,15 +38,3 @@ func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
 	}
 	return c, nil
 }
-
-// descriptorOpen reports whether the descriptor is open, without a system call.
-func (c *Conn) descriptorOpen() bool {
-	return c.sock.raw.Control(func(uintptr) {}) == nil
-}
-
-// closedByApplication ends a watched connection that the application has closed.
-func (c *Conn) closedByApplication() {
-	c.observe(observation{outcome: closedLocally})
-	c.handle.leave()
-	c.handle.Forget()
-}

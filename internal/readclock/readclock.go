@@ -11,6 +11,8 @@ import (
 // A Clock runs while a Read waits, and stands still between two of them. Start makes it
 // ready. Multiple goroutines may use it simultaneously.
 type Clock struct {
+	readers *Readers // set by Start
+
 	mu         sync.Mutex // guards the fields below, and a Readers while it is counted here; no other lock is taken while it is held
 	lastData   time.Time  // when the last byte came; zero before
 	lastActive time.Time  // lastData, moved forward by the time spent outside Read
@@ -21,8 +23,8 @@ type Clock struct {
 // only once it is needed.
 type Readers struct{ n atomic.Int32 }
 
-// Start has the silence count from now.
-func (k *Clock) Start(now time.Time) { k.lastActive, k.changed = now, now }
+// Start has the silence count from now, while r counts a Read that waits.
+func (k *Clock) Start(now time.Time, r *Readers) { k.readers, k.lastActive, k.changed = r, now, now }
 
 // Begin is called before a Read. first reports that no other Read waits; the silence then
 // goes on from since. k may be nil.
@@ -55,8 +57,8 @@ func (r *Readers) End(k *Clock, n int) {
 
 // Silence returns the silence up to now, and when the last byte came. noReader says that no
 // Read waits, so that nothing would be heard.
-func (k *Clock) Silence(r *Readers, now time.Time) (silence time.Duration, lastData time.Time, noReader bool) {
+func (k *Clock) Silence(now time.Time) (silence time.Duration, lastData time.Time, noReader bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return max(0, now.Sub(k.lastActive)), k.lastData, r.n.Load() == 0
+	return max(0, now.Sub(k.lastActive)), k.lastData, k.readers.n.Load() == 0
 }

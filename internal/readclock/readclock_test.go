@@ -14,10 +14,10 @@ func TestSilenceCountsWhileAReadWaits(t *testing.T) {
 		var k Clock
 		var r Readers
 		start := time.Now()
-		k.Start(start)
+		k.Start(start, &r)
 		silent := func(want time.Duration, noReader bool, lastData time.Time) {
 			t.Helper()
-			silence, last, none := k.Silence(&r, time.Now())
+			silence, last, none := k.Silence(time.Now())
 			assert.Equal(t, want, silence)
 			assert.Equal(t, noReader, none)
 			assert.True(t, last.Equal(lastData))
@@ -53,7 +53,7 @@ func TestSilenceCountsWhileAReadWaits(t *testing.T) {
 		r.Begin(&k)
 		time.Sleep(2 * time.Second)
 		silent(2*time.Second, false, data)
-		past, _, _ := k.Silence(&r, start)
+		past, _, _ := k.Silence(start)
 		assert.Zero(t, past)
 	})
 }

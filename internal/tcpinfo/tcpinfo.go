@@ -72,6 +72,15 @@ type Info struct {
 // Outstanding reports whether something that we wrote is unsent or unacknowledged.
 func (i *Info) Outstanding() bool { return i.InFlight > 0 || i.Unsent > 0 }
 
+// ReceivedData is Received without the peer's FIN, which the kernel counts as a byte
+// (tcp_rcv_nxt_update in net/ipv4/tcp_input.c).
+func (i *Info) ReceivedData() int64 {
+	if i.State == CloseWait || i.State == Finishing {
+		return i.Received - 1
+	}
+	return i.Received
+}
+
 // Solicitations counts what asked the peer's host for an answer, in a row, and got
 // none.
 func (i *Info) Solicitations() int { return i.Retransmits + i.Probes }
