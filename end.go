@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/recent"
-	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
@@ -113,6 +111,28 @@ func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 	}
 }
 
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// interrupts reports whether e has ended the Reads and Writes of c.
+func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watched }
+
+// interrupt ends the Reads and Writes that wait, and those to come. The methods of a
+// connection that is not package net's may block, so they run on their own.
+func (c *Conn) interrupt() {
+	expire := func() {
+		t := c.timeouts.Load() // which has ended it
+		t.Deadlines.Lock()
+		defer t.Deadlines.Unlock()
+		c.inner.SetDeadline(longAgo)
+	}
+	if !c.sock.direct || c.sock.mayBlock {
+		go expire()
+	} else {
+		expire()
+	}
+}
+
 // takeSnapshot keeps the evidence of an end that is published, if that is not done yet:
 // before the application reads what was unread then.
 func (c *Conn) takeSnapshot() {
@@ -124,10 +144,7 @@ func (c *Conn) takeSnapshot() {
 // snapshot returns the Status of e, and samples the connection for it the first time.
 func (c *Conn) snapshot(e *ending) Status {
 	e.once.Do(func() {
-		var s supervise.Sample
-		if c.sock.raw != nil {
-			s = c.sock.sample(supervise.Full)
-		}
+		s := c.sock.sample(supervise.Full)
 		e.freeze(&s)
 	})
 	st := e.snapshot
@@ -239,47 +256,4 @@ func (r *rest) set(s *supervise.Sample) {
 	if s.Info.Full && s.Info.Received >= 0 {
 		r.received = s.Info.ReceivedData()
 	}
-}
-
-// drainsAfter reports whether Read, after e, bypasses the wrapped connection and reads the
-// socket. It does so only for package net's own connections: TLS, for example, transforms
-// what it reads.
-func (c *Conn) drainsAfter(e *ending) bool {
-	return c.interrupts(e) && !e.closing.Load() && c.sock.direct && !c.sock.mayBlock
-}
-
-// readRest reads what was unread at the verdict e, and then returns the verdict.
-func (c *Conn) readRest(b []byte, e *ending) (n int, err error) {
-	r := &e.rest
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := c.restUnread(e)
-	if len(b) > 0 && left > 0 {
-		err = c.sock.raw.Control(func(fd uintptr) { n, _ = sock.Drain(fd, b[:min(len(b), left)]) })
-		r.unread -= n
-	}
-	switch {
-	case n > 0 || len(b) == 0 && left > 0:
-		return n, nil
-	case err != nil:
-		return 0, err
-	case r.finished:
-		return 0, io.EOF
-	default:
-		return 0, c.verdictError("read", e)
-	}
-}
-
-// restUnread counts what was received before the verdict e and is still unread; rest.mu is
-// held.
-func (c *Conn) restUnread(e *ending) int {
-	r := &e.rest
-	if r.received < 0 {
-		return r.unread
-	}
-	s := c.sock.sample(supervise.Full)
-	if !s.Taken {
-		return 0
-	}
-	return s.Unread - int(s.Info.ReceivedData()-r.received)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
+	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 )
 
 // Read reads from the wrapped connection and returns what that returns, with two
@@ -125,9 +127,6 @@ func (c *Conn) writeFailed(own, err error) error {
 	return err
 }
 
-// interrupts reports whether e has ended the Reads and Writes of c.
-func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watched }
-
 // foundLost reports whether e is what PeerTimeout was to find, and the kernel's probes
 // have found it. The application need not know who was first.
 func (c *Conn) foundLost(e *ending) bool {
@@ -204,22 +203,6 @@ func (c *Conn) writeErr() error {
 	return nil
 }
 
-// interrupt ends the Reads and Writes that wait, and those to come. The methods of a
-// connection that is not package net's may block, so they run on their own.
-func (c *Conn) interrupt() {
-	expire := func() {
-		t := c.timeoutsOf()
-		t.Deadlines.Lock()
-		defer t.Deadlines.Unlock()
-		c.inner.SetDeadline(longAgo)
-	}
-	if !c.sock.direct || c.sock.mayBlock {
-		go expire()
-	} else {
-		expire()
-	}
-}
-
 // setDeadline passes a deadline on, unless a verdict has overruled it.
 func (c *Conn) setDeadline(set func(time.Time) error, deadline time.Time) error {
 	t := c.timeouts.Load()
@@ -250,3 +233,46 @@ func (c *Conn) LocalAddr() net.Addr { return c.inner.LocalAddr() }
 
 // RemoteAddr returns the remote address of the wrapped connection.
 func (c *Conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
+
+// drainsAfter reports whether Read, after e, bypasses the wrapped connection and reads the
+// socket. It does so only for package net's own connections: TLS, for example, transforms
+// what it reads.
+func (c *Conn) drainsAfter(e *ending) bool {
+	return c.interrupts(e) && !e.closing.Load() && c.sock.direct && !c.sock.mayBlock
+}
+
+// readRest reads what was unread at the verdict e, and then returns the verdict.
+func (c *Conn) readRest(b []byte, e *ending) (n int, err error) {
+	r := &e.rest
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := c.restUnread(e)
+	if len(b) > 0 && left > 0 {
+		err = c.sock.raw.Control(func(fd uintptr) { n, _ = sock.Drain(fd, b[:min(len(b), left)]) })
+		r.unread -= n
+	}
+	switch {
+	case n > 0 || len(b) == 0 && left > 0:
+		return n, nil
+	case err != nil:
+		return 0, err
+	case r.finished:
+		return 0, io.EOF
+	default:
+		return 0, c.verdictError("read", e)
+	}
+}
+
+// restUnread counts what was received before the verdict e and is still unread; rest.mu is
+// held.
+func (c *Conn) restUnread(e *ending) int {
+	r := &e.rest
+	if r.received < 0 {
+		return r.unread
+	}
+	s := c.sock.sample(supervise.Full)
+	if !s.Taken {
+		return 0
+	}
+	return s.Unread - int(s.Info.ReceivedData()-r.received)
+}

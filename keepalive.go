@@ -47,30 +47,6 @@ func (cfg *Config) check() error {
 	return nil
 }
 
-// limitsNow returns the options of the socket, which it reads the first time: a Conn that
-// changes none does not pay for knowing them.
-func (s *socket) limitsNow() *keepalive.Limits {
-	if l := s.limits.Load(); l != nil {
-		return l
-	}
-	l := new(keepalive.Limits)
-	_ = s.raw.Control(func(fd uintptr) { l = s.keepLimits(keepalive.Read(fd)) })
-	return l
-}
-
-// lastLimits are those of the socket that was asked last: most have them in common.
-var lastLimits limitsCache
-
-func (s *socket) keepLimits(l *keepalive.Limits) *keepalive.Limits {
-	if last := lastLimits.Load(); last != nil && *last == *l {
-		l = last
-	} else {
-		lastLimits.Store(l)
-	}
-	s.limits.Store(l)
-	return l
-}
-
 // tune sets the options that cfg asks for.
 func (s *socket) tune(fd uintptr, cfg *Config, unanswered int, onFailure keepalive.Failure) (keepalive.Tuning, error) {
 	if cfg.PeerTimeout == 0 && !cfg.KeepAlive.Enable || s.family == familyStream && !streamsMayBeTCP {
@@ -87,7 +63,7 @@ func (s *socket) tune(fd uintptr, cfg *Config, unanswered int, onFailure keepali
 		return tuned, err
 	}
 	if cfg.PeerTimeout > 0 && tuned.Limits.On {
-		s.keepLimits(&tuned.Limits)
+		s.limits.Keep(&tuned.Limits)
 	}
 	return tuned, nil
 }

@@ -4,19 +4,12 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 
 	"github.com/go-liveness/liveness/internal/beneath"
-	"github.com/go-liveness/liveness/internal/errno"
-	"github.com/go-liveness/liveness/internal/keepalive"
-	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/supervise"
-	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// A check asks the kernel once how a connection is. A file peek_*.go implements it for
+// A check asks the kernel once how a connection is; socket.go has its types. A file peek_*.go implements it for
 // a system, with these functions. They run inside RawConn.Control, so fd stays open.
 // None of them may block, consume a byte, take the socket's pending error where the
 // kernel offers another way, or change what the application sees.
@@ -42,120 +35,6 @@ import (
 //		timers keep PeerTimeout, and silence is counted while a Read waits.
 //	streamsMayBeTCP
 //		identify does not tell TCP from other streams.
-
-// An outcome is what one check of a connection shows.
-type outcome uint8
-
-const (
-	unknown       outcome = iota // the system, or this connection, shows nothing
-	connected                    // nothing has ended
-	peerFinished                 // the peer's FIN is here, and the local side may still send
-	bothFinished                 // both sides have sent their FIN
-	aborted                      // over, and not by two FINs
-	closedLocally                // the descriptor is closed
-)
-
-// An observation is the evidence of one check, whatever triggered it.
-type observation struct {
-	outcome outcome
-	fin     bool  // a FIN of the peer came before the end
-	errno   error // with aborted: the cause, by the system's name for it
-
-	evidence *supervise.Sample // with aborted: what the check has taken of the connection; nil if nothing
-}
-
-// event is what the poller told of a socket.
-type event = watch.Event
-
-// unspecified is an event of which nothing is known.
-const unspecified = watch.Periodic
-
-// observationOfEvent is what an event alone shows, where no check can be made any more.
-func observationOfEvent(e event) observation {
-	switch {
-	case e&watch.Failed != 0:
-		return observation{outcome: aborted, fin: false, errno: errno.Reset}
-	case e&watch.FIN != 0 && e&watch.Hangup == 0: // with it, a Read may have taken the errno of a RST
-		return observation{outcome: peerFinished, fin: true}
-	default:
-		return observation{outcome: closedLocally}
-	}
-}
-
-// A trigger is why a check is made. The zero trigger is a caller who asks.
-type trigger struct {
-	err      error // what a Read or a Write of the connection has just returned; nil otherwise
-	wrote    bool  // err is a Write's
-	event    event // what the poller has told
-	overtime bool  // the Read or Write that may have taken the errno has had time to bring it
-}
-
-// A checker shows how a connection is: a *socket, a *pipe where there is none, and a
-// fake in tests.
-type checker interface {
-	// check never blocks, and allocates nothing while the connection is open.
-	check(t trigger) observation
-
-	// shut remembers a local CloseRead or CloseWrite, before it is made. Its undo is
-	// for one that failed.
-	shut(d sock.Direction) (undo func())
-}
-
-// A family says what a check may rely on.
-type family uint8
-
-const (
-	familyUnknown   family = iota
-	familyInet             // TCP or MPTCP, to be asked when it matters
-	familyTCP              // TCP_INFO tells the state
-	familyMPTCP            // TCP_INFO is that of one subflow, and no evidence
-	familyStateOnly        // TCP under an emulator whose TCP_INFO tells the state at most
-	familyStream           // AF_UNIX and other streams: no state
-)
-
-// A socket is the kernel's side of a connection.
-type socket struct {
-	raw      syscall.RawConn
-	family   family
-	mayBlock bool // raw belongs to a connection that is not package net's: its methods may block
-	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
-	counted  bool // the kernel tells what was received and what is outstanding
-
-	// Of the Conn, where the two take no memory.
-	allowHalfClose bool
-	watched        bool // made by Watch: the application uses the connection itself
-
-	history sock.History
-	taken   sock.TakenErrors
-	limits  limitsCache
-	quick   atomic.Pointer[quickCheck] // made by the first Alive
-}
-
-func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }
-
-// deferTime is how long an event waits for a Read or a Write that may have taken the
-// errno, and then returns at once. A copy may have taken nothing, and wait for its
-// other side.
-const deferTime = 100 * time.Millisecond
-
-// deferToIO leaves the decision to Reads and Writes that may have taken the errno.
-func (s *socket) deferToIO(t trigger) bool {
-	var own int32
-	if t.err != nil {
-		own = 1
-	}
-	return !t.overtime && s.taken.Defer(own)
-}
-
-// limitsCache keeps the options that the socket had when they were last asked for.
-type limitsCache = atomic.Pointer[keepalive.Limits]
-
-// A quickCheck is the closure for the common case, a live connection. It is created
-// once, because creating it in every call would allocate.
-type quickCheck struct {
-	at       func(fd uintptr)
-	notQuick atomic.Uint32 // how often the quick check did not suffice
-}
 
 // quickCheck reports whether nothing has ended. If it returns false, check tells more.
 func (s *socket) quickCheck() bool {
@@ -235,48 +114,18 @@ var sampleCalls = sync.Pool{New: func() any {
 	return c
 }}
 
-// sample returns one with Taken unset if the descriptor is closed or shows nothing.
+// sample returns one with Taken unset if there is no socket, or it is closed or shows
+// nothing.
 func (s *socket) sample(d supervise.Detail) supervise.Sample {
+	if s.raw == nil {
+		return supervise.Sample{}
+	}
 	c := sampleCalls.Get().(*sampleCall)
 	defer sampleCalls.Put(c)
 	c.sock, c.Sample = s, supervise.Sample{Detail: d}
 	_ = s.raw.Control(c.at) // after an error, nothing is taken
 	c.sock = nil
 	return c.Sample
-}
-
-// remember notes a FIN, which a later check may not show any more.
-func (s *socket) remember(o observation) observation {
-	if o.outcome == peerFinished || o.outcome == bothFinished {
-		o.fin = true
-	}
-	if o.fin {
-		s.history.FINSeen.Store(true)
-	}
-	return o
-}
-
-// end returns what an observation means as an end, nil if it is none. Nothing else
-// decides that.
-func (o observation) end(allowHalfClose bool) error {
-	switch o.outcome {
-	case peerFinished:
-		if allowHalfClose {
-			return nil
-		}
-		return &cause{reason: ErrPeerClosed}
-	case bothFinished:
-		return &cause{reason: ErrPeerClosed}
-	case aborted:
-		// Where a FIN alone is the end, what followed it has ended nothing.
-		if o.fin && !allowHalfClose {
-			return &cause{reason: ErrPeerClosed}
-		}
-		return &cause{reason: reasonFor(o.errno), err: o.errno}
-	case closedLocally:
-		return net.ErrClosed
-	}
-	return nil
 }
 
 // checked has the sockets of Check, used again and again.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"time"
 
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
@@ -82,5 +81,3 @@ func (c *Conn) openWithoutSocket(cfg *Config) error {
 		return badConfig("KeepAlive", "%w", errNoSocket)
 	}
 }
-
-var longAgo = time.Unix(1, 0)

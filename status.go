@@ -145,10 +145,7 @@ func (c *Conn) Status() Status {
 	if e := c.end.Load(); e != nil {
 		return c.snapshot(e)
 	}
-	var s supervise.Sample
-	if c.sock.raw != nil {
-		s = c.sock.sample(supervise.Full)
-	}
+	s := c.sock.sample(supervise.Full)
 	o := c.observeSample(&s)
 	if e := c.end.Load(); e != nil {
 		return c.snapshot(e)
@@ -163,7 +160,7 @@ func (c *Conn) Status() Status {
 	}
 	if c.sock.counted || !kernelCounts && c.sock.raw != nil {
 		t := c.timeouts.Load()
-		limits := t.LimitsInForce(c.sock.limitsNow())
+		limits := t.LimitsInForce(c.sock.limits.Of(c.sock.raw))
 		st.DetectWithin = limits.DetectWithin(t.Peer(), &s.Info)
 		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.Info.Outstanding() {
 			st.DetectWithin += time.Minute // net.mptcp.close_timeout

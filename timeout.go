@@ -64,13 +64,6 @@ type supervised Conn
 
 var _ supervise.Connection = (*supervised)(nil)
 
-func (c *supervised) Sample(d supervise.Detail) (s supervise.Sample) {
-	if c.sock.raw != nil {
-		s = c.sock.sample(d)
-	}
-	return s
-}
-
 func (c *supervised) Check() tcpinfo.State {
 	switch o := (*Conn)(c).check(trigger{}); o.outcome {
 	case unknown, connected:
@@ -90,10 +83,11 @@ func (c *supervised) OnEnd(f func()) (stop func() bool) {
 	return (*Conn)(c).OnDisconnect(func(error) { f() })
 }
 
-func (c *supervised) Err() error                       { return (*Conn)(c).Err() }
-func (c *supervised) Limits() *keepalive.Limits        { return c.sock.limitsNow() }
-func (c *supervised) Control(f func(fd uintptr)) error { return c.sock.raw.Control(f) }
-func (c *supervised) Wake(when time.Time)              { c.handle.Wake(when) }
+func (c *supervised) Err() error                                 { return (*Conn)(c).Err() }
+func (c *supervised) Sample(d supervise.Detail) supervise.Sample { return c.sock.sample(d) }
+func (c *supervised) Limits() *keepalive.Limits                  { return c.sock.limits.Of(c.sock.raw) }
+func (c *supervised) Control(f func(fd uintptr)) error           { return c.sock.raw.Control(f) }
+func (c *supervised) Wake(when time.Time)                        { c.handle.Wake(when) }
 
 // Ping asks the peer's host for an answer and waits for it. It returns nil once something
 // was heard from the host no earlier than one second before the call: at once if that was
