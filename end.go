@@ -67,6 +67,18 @@ func (c *Conn) check(t trigger) observation {
 	return o
 }
 
+// observeSample observes what a sample shows, and makes a check where it shows too little.
+func (c *Conn) observeSample(s *supervise.Sample) observation {
+	switch {
+	case !s.Taken || !c.sock.counted || c.sock.family != familyTCP:
+	case s.Info.State == tcpinfo.Open, s.Info.State == tcpinfo.NotEstablished:
+		return observation{outcome: connected}
+	case s.Info.State == tcpinfo.CloseWait && c.sock.allowHalfClose:
+		return c.sock.remember(observation{outcome: peerFinished})
+	}
+	return c.check(trigger{})
+}
+
 // endByPeer ends the connection for a reason that the kernel shows, or for a local
 // Close.
 func (c *Conn) endByPeer(why error, o observation) {

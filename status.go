@@ -136,51 +136,6 @@ func (st *Status) evidence() string {
 	return strings.Join(parts, ", ")
 }
 
-// Status asks the kernel now and returns the state with the evidence for it. It publishes
-// an end that it finds, as Alive does. After the end it returns the evidence of the end,
-// and on a connection without a socket it asks nothing. It never blocks and allocates
-// nothing while connected. On Linux it costs two system calls on TCP, the first time a
-// few more.
-func (c *Conn) Status() Status {
-	if e := c.end.Load(); e != nil {
-		return c.snapshot(e)
-	}
-	s := c.sock.sample(supervise.Full)
-	o := c.observeSample(&s)
-	if e := c.end.Load(); e != nil {
-		return c.snapshot(e)
-	}
-	st := statusOf(&s)
-	st.Age = c.age()
-	switch {
-	case o.outcome == unknown:
-		st.State = Unknown
-	case o.outcome != connected && st.State == Connected:
-		st.State = HalfClosed
-	}
-	if c.sock.counted || !kernelCounts && c.sock.raw != nil {
-		t := c.timeouts.Load()
-		limits := t.LimitsInForce(c.sock.limits.Of(c.sock.raw))
-		st.DetectWithin = limits.DetectWithin(t.Peer(), &s.Info)
-		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.Info.Outstanding() {
-			st.DetectWithin += time.Minute // net.mptcp.close_timeout
-		}
-	}
-	return st
-}
-
-// observeSample observes what a sample shows, and makes a check where it shows too little.
-func (c *Conn) observeSample(s *supervise.Sample) observation {
-	switch {
-	case !s.Taken || !c.sock.counted || c.sock.family != familyTCP:
-	case s.Info.State == tcpinfo.Open, s.Info.State == tcpinfo.NotEstablished:
-		return observation{outcome: connected}
-	case s.Info.State == tcpinfo.CloseWait && c.sock.allowHalfClose:
-		return c.sock.remember(observation{outcome: peerFinished})
-	}
-	return c.check(trigger{})
-}
-
 // statusWords is a Status as JSON. Times are in seconds.
 type statusWords struct {
 	State        State   `json:"state"`
