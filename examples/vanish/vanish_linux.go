@@ -29,7 +29,10 @@ const (
 )
 
 // ways returns the rows of the table: all the ways to go.
-func ways() []*row {
+func ways() []*row { return append(announced(), silent()...) }
+
+// announced are the ways that the client's kernel tells of, by a FIN or a RST.
+func announced() []*row {
 	return []*row{{
 		name: "close", does: "closes",
 		leave: (*session).close,
@@ -76,7 +79,12 @@ func ways() []*row {
 		tls: true, leave: (*session).close,
 		plain: io.EOF,
 		want:  liveness.ErrPeerClosed,
-	}, {
+	}}
+}
+
+// silent are the ways that only a time-out finds, and a client that stays.
+func silent() []*row {
+	return []*row{{
 		name: "cable cut while idle", does: "has its cable cut",
 		cfg:   &liveness.Config{PeerTimeout: peerTimeout},
 		leave: (*session).cut,
