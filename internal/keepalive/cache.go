@@ -1,9 +1,6 @@
 package keepalive
 
-import (
-	"sync/atomic"
-	"syscall"
-)
+import "sync/atomic"
 
 // A Cache keeps the options of one socket as they were when they were last asked for. The
 // zero value has none. Multiple goroutines may use it simultaneously.
@@ -17,7 +14,7 @@ func (k *Cache) Load() *Limits { return k.last.Load() }
 
 // Of returns the options of raw, the socket. It reads them the first time: a connection
 // that changes none does not pay for knowing them.
-func (k *Cache) Of(raw syscall.RawConn) *Limits {
+func (k *Cache) Of(raw interface{ Control(func(fd uintptr)) error }) *Limits {
 	if l := k.last.Load(); l != nil {
 		return l
 	}
