@@ -97,8 +97,8 @@ type Timeouts struct {
 	later      *laterChange     // nil if nothing is left to do to the socket
 }
 
-// What is uncounted of a connection of which the kernel does not tell what was received,
-// nor what is outstanding.
+// An uncounted is what a Timeouts needs besides where the kernel does not tell what was
+// received and what is outstanding.
 type uncounted struct {
 	reads  readclock.Clock
 	pieces sync.Mutex // held by a Write in pieces; see WriteInPieces
@@ -131,7 +131,8 @@ func (t *Timeouts) Peer() time.Duration {
 	return t.supervisor.Peer
 }
 
-// JudgesSilence reports whether it matters when the application of the peer sends.
+// JudgesSilence reports whether a time-out or a function of OnSilence depends on when
+// something was received.
 func (t *Timeouts) JudgesSilence() bool { return t != nil && t.shortest.Load() > 0 }
 
 // MayEnd reports whether a verdict is possible.
