@@ -66,3 +66,29 @@ func TestBaseIsAskedOfLayeredProviders(t *testing.T) {
 		t.Errorf("no socket: %v, asked %d times", err, asked)
 	}
 }
+
+// Whatever the driver writes into a Poll, it is an error, nothing, or the events that it
+// counted.
+func FuzzEvents(f *testing.F) {
+	f.Add(int32(0), uint32(1), uint32(Disconnect), int32(0))
+	f.Add(int32(0), uint32(1), uint32(Disconnect|Abort|LocalClose), int32(0))
+	f.Add(int32(0), uint32(0), uint32(Abort), int32(0))
+	f.Add(int32(-0x3ffffee0), uint32(1), uint32(Abort), int32(0)) // STATUS_CANCELLED
+	f.Add(int32(windows.STATUS_PENDING), ^uint32(0), ^uint32(0), int32(-1))
+	f.Fuzz(func(t *testing.T, request int32, count, events uint32, handle int32) {
+		p := new(Poll)
+		p.status.Status = windows.NTStatus(request)
+		p.info.count, p.info.events, p.info.status = count, events, handle
+		got, err := p.Events()
+		switch {
+		case request < 0 && (got != 0 || err == nil):
+			t.Errorf("a request that failed with %#x: %#x, %v", request, got, err)
+		case request >= 0 && err != nil:
+			t.Errorf("a request that succeeded with %#x: %v", request, err)
+		case request >= 0 && count == 0 && got != 0:
+			t.Errorf("no socket has answered: %#x", got)
+		case request >= 0 && count != 0 && got != events:
+			t.Errorf("%#x instead of %#x", got, events)
+		}
+	})
+}
