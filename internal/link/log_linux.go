@@ -67,6 +67,13 @@ func (g *log) flow(key flowKey) *Flow {
 	return f
 }
 
+func (g *log) severed(key flowKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[key]
+	return f != nil && f.severed
+}
+
 func (g *log) dropped(key flowKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -83,14 +90,41 @@ func (g *log) delivered(key flowKey, p Packet, at time.Time) {
 // Heard returns the log of what the link delivered to conn, which is either end of a
 // connection over the link, or wraps it.
 func (l *Link) Heard(conn net.Conn) *Flow {
-	here, there := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
-	key := flowKey{Local, uint16(here.Port), uint16(there.Port)}
-	if here.IP.Equal(addresses[Remote]) {
-		key = flowKey{Remote, uint16(there.Port), uint16(here.Port)}
-	}
+	key := keyOf(conn)
 	l.log.mu.Lock()
 	defer l.log.mu.Unlock()
 	return l.log.flow(key)
+}
+
+// keyOf returns the key of what is delivered to conn.
+func keyOf(conn net.Conn) flowKey {
+	here, there := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
+	if here.IP.Equal(addresses[Remote]) {
+		return flowKey{Remote, uint16(there.Port), uint16(here.Port)}
+	}
+	return flowKey{Local, uint16(here.Port), uint16(there.Port)}
+}
+
+// Sever drops what either end of one connection sends from now on. Packets that are on the
+// way arrive.
+func (l *Link) Sever(conn net.Conn) {
+	key := keyOf(conn)
+	l.log.mu.Lock()
+	defer l.log.mu.Unlock()
+	for _, key.to = range []Side{Local, Remote} {
+		l.log.flow(key).severed = true
+	}
+}
+
+// Forget frees the log of a connection that both ends have closed, and undoes Sever: another
+// connection may get its ports.
+func (l *Link) Forget(conn net.Conn) {
+	key := keyOf(conn)
+	l.log.mu.Lock()
+	defer l.log.mu.Unlock()
+	for _, key.to = range []Side{Local, Remote} {
+		delete(l.log.flows, key)
+	}
 }
 
 // A Flow is the log of the packets that were delivered to one end of a connection. It
@@ -102,6 +136,7 @@ type Flow struct {
 	next    int
 	total   int
 	drops   int
+	severed bool
 
 	acknowledged bool   // highest is valid
 	highest      uint32 // acknowledgement number

@@ -71,7 +71,7 @@ func (p *pipe) admit(packet []byte, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lost := p.random.Float64() < p.path.Loss
-	if lost || p.path.Down || p.path.MaxSize > 0 && len(packet) > p.path.MaxSize {
+	if lost || p.path.Down || p.log.severed(q.key) || p.path.MaxSize > 0 && len(packet) > p.path.MaxSize {
 		p.log.dropped(q.key)
 		return
 	}
