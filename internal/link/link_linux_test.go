@@ -200,6 +200,59 @@ func TestOrphansAreListed(t *testing.T) {
 	}
 }
 
+// A connection that is severed does not touch another, and its ports may be used again.
+func TestSeverIsOfOneConnection(t *testing.T) {
+	l, conn, peer := open(t, Options{})
+	other, otherPeer, err := l.Connect()
+	require.NoError(t, err)
+	defer other.Close()
+	defer otherPeer.Close()
+	exchange(t, conn, peer)
+	l.Sever(conn)
+	severed, _ := l.Heard(conn).Counts()
+	for _, c := range []net.Conn{conn, peer} {
+		_, err := c.Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	exchange(t, other, otherPeer)
+	exchange(t, otherPeer, other)
+	delivered, _ := l.Heard(conn).Counts()
+	assert.LessOrEqual(t, delivered, severed+1) // the acknowledgement may have been on the way
+	l.Forget(conn)
+	for _, c := range []net.Conn{conn, peer} { // by a retransmission
+		_, err := io.ReadFull(c, make([]byte, 1))
+		require.NoError(t, err)
+	}
+}
+
+func TestArrivalsAreInOrder(t *testing.T) {
+	at := time.Now().Add(-time.Hour)
+	second := func(n int) time.Time { return at.Add(time.Duration(n) * time.Second) }
+	flow := func(packets ...Packet) *Flow {
+		g := &log{start: at, flows: make(map[flowKey]*Flow)}
+		for n, p := range packets {
+			p.Seq += 1<<32 - 5 // it wraps around
+			g.delivered(flowKey{}, p, second(n))
+		}
+		return g.flow(flowKey{})
+	}
+	syn := Packet{Flags: SYN, Seq: 0}
+	data := func(begin uint32, n int, flags uint8) Packet {
+		return Packet{Flags: ACK | flags, Seq: 1 + begin, Len: n}
+	}
+	arrivals, reset, ok := flow(syn, syn, data(10, 10, FIN), data(0, 5, 0), data(0, 10, 0)).Arrivals()
+	assert.Equal(t, []Arrival{{second(3), 5, false}, {second(4), 20, true}}, arrivals)
+	assert.Zero(t, reset)
+	assert.True(t, ok)
+	_, reset, _ = flow(syn, data(0, 10, 0), data(9, 0, RST), data(10, 0, RST)).Arrivals()
+	assert.Equal(t, second(3), reset)
+	arrivals, reset, _ = flow(syn, data(0, 10, 0), data(15, 5, 0), data(20, 0, RST), data(10, 5, 0)).Arrivals()
+	assert.Equal(t, second(3), reset)
+	assert.Equal(t, []Arrival{{second(1), 10, false}}, arrivals)
+	_, _, ok = flow(data(0, 5, 0)).Arrivals()
+	assert.False(t, ok)
+}
+
 // A log that forgets packets still knows the longest silence.
 func TestLogForgetsPacketsAndKeepsSilences(t *testing.T) {
 	at := time.Now().Add(-time.Hour)
