@@ -171,9 +171,12 @@ func (s *socket) kernelGaveUp(fd uintptr, out *supervise.Sample) bool {
 	if info.Solicitations() == 0 && info.PeerWindow != 0 {
 		return false // and no option needs to be read
 	}
-	// A Ping changes socket options; s.limits has those from before.
+	if verdict.TimedOut(keepalive.ReadOptions(fd), &info) {
+		return true
+	}
+	// A Ping changes what the count of probes means; s.limits is from before it.
 	before := s.limits.Load()
-	return verdict.TimedOut(keepalive.ReadOptions(fd), &info) || before != nil && verdict.TimedOut(before, &info)
+	return info.Retransmits == 0 && before != nil && verdict.TimedOut(before, &info)
 }
 
 // sampleAt usually takes two system calls on TCP: TCP_INFO and the count of unread bytes. A

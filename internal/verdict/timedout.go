@@ -13,15 +13,18 @@ import (
 //
 // A timer ends a connection at the moment when it expires. So a retransmission time-out
 // has passed since the last segment was sent, whatever tcp_retries2 is. A RST comes
-// sooner: it answers the last segment, or arrives before the next. The kernel keeps the
-// counters and ages in state CLOSE, but not Backoff and InFlight (tcp_write_queue_purge
-// in net/ipv4/tcp.c).
+// sooner: it answers the last segment, or arrives before the next. The timer may be late by
+// an eighth, and a RST that arrives meanwhile looks the same. But with a user timeout as long
+// as that of [keepalive.Patience], the kernel gives up only after that. The kernel keeps the
+// counters and ages in state CLOSE, but not Backoff and InFlight (tcp_write_queue_purge in
+// net/ipv4/tcp.c).
 func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 	switch {
 	case i.Retransmits > 0 && i.RTT == 0 && i.Delivered == 0 && i.Acked == 0:
 		return handshakeTimedOut(i)
 	case i.Retransmits > 0:
-		return ranOut(i) || l.UserTimeout > 0 && retransmitTime(l, i)+i.SinceSent >= l.UserTimeout*7/8
+		since := retransmitTime(l, i) + i.SinceSent
+		return l.UserTimeout < keepalive.DefaultPatience && ranOut(i) || l.UserTimeout > 0 && since >= l.UserTimeout*7/8
 	case i.PeerWindow == 0:
 		return closedWindowTimedOut(l, i)
 	case i.Probes == 0:

@@ -140,6 +140,8 @@ func TestTimedOut(t *testing.T) {
 		"a RST before that":                    {with(5 * s), info(4*s, 700*ms, 3200*ms, 4, 0, 1000), false},
 		"user timeout of 10 s":                 {with(10 * s), info(10200*ms, 3600*ms, 12800*ms, 6, 0, 1000), true},
 		"a RST far before the user timeout":    {with(924 * s), info(10*s, 3600*ms, 12800*ms, 6, 0, 1000), false},
+		"a RST later than the last RTO":        {with(924 * s), info(30*s, 13*s, 12800*ms, 6, 0, 1000), false},
+		"a user timeout of 924 s":              {with(924 * s), info(930*s, 120*s, 120*s, 15, 0, 1000), true},
 		"keep-alive":                           {plain, info(150*s, 200*s, 200*ms, 0, 9, 1000), true},
 		"a RST answers a keep-alive":           {plain, info(120*s, 200*s, 200*ms, 0, 8, 1000), false},
 		"keep-alive with a user timeout":       {with(60 * s), info(60*s, 200*s, 200*ms, 0, 4, 1000), true},
