@@ -40,6 +40,8 @@ func (f *Flow) Arrivals() (arrivals []Arrival, reset time.Time, ok bool) {
 			continue
 		case !ok:
 			return nil, reset, false
+		case p.Len == 0 && p.Flags&FIN == 0:
+			continue
 		}
 		begin := int64(int32(p.Seq - first))
 		pending = append(pending, segment{begin, begin + int64(p.Len), p.Flags&FIN != 0})
