@@ -63,6 +63,11 @@ type Info struct {
 	// SACK. It wraps around.
 	Delivered uint32
 
+	// Segments counts all that arrived, also those that moved no age: the kernel takes no
+	// notice of a segment that repeats what was received. It wraps around, and is 0 where it is
+	// not told.
+	Segments uint32
+
 	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
 	OurWindow  int64 // bytes that the peer may send; -1 where it is not told
 	MSS        int64 // size of the segments that are sent, at most

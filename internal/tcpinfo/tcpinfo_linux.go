@@ -144,6 +144,9 @@ func fill(info *Info, raw *unix.TCPInfo, n uint32) error {
 	if n >= uint32(unsafe.Offsetof(raw.Delivered_ce)) {
 		info.Delivered = raw.Delivered
 	}
+	if n >= uint32(unsafe.Offsetof(raw.Notsent_bytes)) {
+		info.Segments = raw.Segs_in
+	}
 	if n >= uint32(unsafe.Offsetof(raw.Min_rtt)) {
 		info.Unsent = int64(raw.Notsent_bytes)
 	}

@@ -51,6 +51,19 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 	}
 }
 
+// noteSegments corrects the ages of i. A segment that repeats what was received moves none
+// (tcp_validate_incoming in net/ipv4/tcp_input.c), but is a sign of life: a peer that hears
+// nothing sends again what it has sent. When it came since the last sample is not known.
+func (s *Supervisor) noteSegments(now stamp, i *tcpinfo.Info) {
+	if s.asked != 0 && i.Segments != s.segments && i.Silence() > now.sub(s.asked)+TickSlack {
+		s.repeated = now
+	}
+	s.segments = i.Segments
+	if s.repeated != 0 {
+		i.SinceAck = min(i.SinceAck, now.sub(s.repeated))
+	}
+}
+
 // firstRTO returns the retransmission time-out before it was doubled, as last seen, or
 // less: the round-trip time may have changed since (tcp_set_rto in net/ipv4/tcp_input.c).
 func (s *Supervisor) firstRTO(i *tcpinfo.Info) time.Duration {

@@ -37,6 +37,7 @@ func blocked(at, heard time.Duration) sample {
 
 func (s sample) afterJump(jumped time.Duration) sample { s.jumped = jumped; return s }
 func (s sample) sacked() sample                        { s.info.Sacked = 1; return s }
+func (s sample) segments(n uint32) sample              { s.info.Segments = n; return s }
 
 const s = time.Second
 
@@ -73,6 +74,9 @@ func TestLostCountsNothingFromBefore(t *testing.T) {
 		"most of it before the jump":       {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(185 * s)}, None},
 		"the last before the jump":         {lost, []sample{retransmitting(200*s, 8, 180*s, 100*s).afterJump(185 * s)}, None},
 		"two samples":                      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s)}, Lost},
+		"the same count of segments":       {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(5)}, Lost},
+		"one that moved no age":            {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6)}, None},
+		"then none for long":               {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6), retransmitting(270*s, 9, 260*s, 110*s).segments(6)}, Lost},
 		"two samples, a jump between":      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s).afterJump(185 * s)}, None},
 		"two samples, heard between":       {lost, []sample{retransmitting(160*s, 7, 150*s, 90*s), retransmitting(235*s, 8, 190*s, 174*s)}, None},
 		"nothing sent since the jump":      {lost, []sample{retransmitting(155*s, 0, 149*s, 100*s).afterJump(150 * s), retransmitting(200*s, 1, 185*s, 100*s).afterJump(150 * s)}, None},

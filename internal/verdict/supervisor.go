@@ -21,6 +21,9 @@ type Supervisor struct {
 	rto     uint32 // microseconds of the time-out before it was doubled; 0 is unknown
 	asked   stamp  // the last sample
 
+	segments uint32 // that had arrived then
+	repeated stamp  // when one had arrived that moved no age; 0 is never
+
 	// Progress is what the peer acknowledges, and what it opens its window for.
 	acked    int64
 	since    stamp // when progress was last seen; 0 while nothing waits for it
@@ -68,6 +71,7 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 	}
 	defer func() { s.asked = now }()
 	i, peer := &e.Info, s.Peer > 0 && e.Counted
+	s.noteSegments(now, i)
 	if (e.Writing || i.Outstanding()) && (s.Stall > 0 || peer) {
 		a.Awake = true
 		if !i.Outstanding() {

@@ -51,6 +51,30 @@ func resetLate(t *testing.T) (valid bool) {
 	return true
 }
 
+// A peer that hears nothing, and has sent two segments, is heard by its retransmissions of the
+// first. The kernel's ages do not show them.
+func TestPeerThatRepeatsItselfIsHeard(t *testing.T) {
+	t.Parallel()
+	testutil.NeedsTCPInfo(t)
+	if !rig.Require(t) {
+		return
+	}
+	const timeout = 4 * time.Second
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
+	if err := l.Sysctl(rig.Remote, "net.ipv4.tcp_rto_max_ms", "1000"); err != nil {
+		t.Skip("the peer would retransmit more and more rarely: ", err) // before Linux 6.15
+	}
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+	c.exchange(t)
+	l.Cut(rig.Local)
+	since := time.Now()
+	for _, conn := range []net.Conn{c.peer, c.conn} {
+		_, err := conn.Write(make([]byte, 2500))
+		require.NoError(t, err)
+	}
+	c.unacknowledged(t, since, timeout)
+}
+
 func tcpInfo(t *testing.T, conn *net.TCPConn) (info *unix.TCPInfo) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
