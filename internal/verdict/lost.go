@@ -40,7 +40,7 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 	case i.InFlight > 0:
 		// Nothing was sent since the peer was heard: the retransmission timer runs.
 	case i.Outstanding() && i.Probes > 0:
-		note(now.add(-windowProbeTime(i, l)))
+		note(now) // their number tells the rest; see unansweredSpan
 	}
 	if i.Probes > 0 && (i.InFlight > 0 || !i.Outstanding()) {
 		note(now.add(-keepAliveTime(i, l)))

@@ -36,8 +36,18 @@ func blocked(at, heard time.Duration) sample {
 }
 
 func (s sample) afterJump(jumped time.Duration) sample { s.jumped = jumped; return s }
-func (s sample) sacked() sample                        { s.info.Sacked = 1; return s }
-func (s sample) segments(n uint32) sample              { s.info.Segments = n; return s }
+
+// idle has nothing outstanding, and keep-alive probes unanswered.
+func idle(at, heard time.Duration, probes int) sample {
+	s := calm()
+	s.at, s.info.Probes, s.info.SinceAck = at, probes, at-heard
+	return s
+}
+
+func (s sample) rto(d time.Duration) sample { s.info.RTO = d; return s }
+func (s sample) rtt(d time.Duration) sample { s.info.RTT = d; return s }
+func (s sample) sacked() sample             { s.info.Sacked = 1; return s }
+func (s sample) segments(n uint32) sample   { s.info.Segments = n; return s }
 
 const s = time.Second
 
@@ -68,19 +78,26 @@ func askAll(t *testing.T, cases map[string]samplesCase) {
 func TestLostCountsNothingFromBefore(t *testing.T) {
 	lost, unacked := Supervisor{Peer: 60 * s}, Supervisor{Peer: 10 * s}
 	askAll(t, map[string]samplesCase{
-		"solicited for long":               {lost, []sample{retransmitting(200*s, 8, 150*s, 110*s)}, Lost},
-		"most of it before it was heard":   {lost, []sample{retransmitting(200*s, 8, 150*s, 139*s)}, None},
-		"a jump before all of it":          {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(100 * s)}, Lost},
-		"most of it before the jump":       {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(185 * s)}, None},
-		"the last before the jump":         {lost, []sample{retransmitting(200*s, 8, 180*s, 100*s).afterJump(185 * s)}, None},
-		"two samples":                      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s)}, Lost},
-		"the same count of segments":       {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(5)}, Lost},
-		"one that moved no age":            {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6)}, None},
-		"then none for long":               {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6), retransmitting(270*s, 9, 260*s, 110*s).segments(6)}, Lost},
-		"two samples, a jump between":      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s).afterJump(185 * s)}, None},
-		"two samples, heard between":       {lost, []sample{retransmitting(160*s, 7, 150*s, 90*s), retransmitting(235*s, 8, 190*s, 174*s)}, None},
-		"nothing sent since the jump":      {lost, []sample{retransmitting(155*s, 0, 149*s, 100*s).afterJump(150 * s), retransmitting(200*s, 1, 185*s, 100*s).afterJump(150 * s)}, None},
-		"nothing sent since it was heard":  {lost, []sample{retransmitting(155*s, 0, 149*s, 150*s), retransmitting(215*s, 1, 190*s, 150*s)}, None},
+		"solicited for long":              {lost, []sample{retransmitting(200*s, 8, 150*s, 110*s)}, Lost},
+		"most of it before it was heard":  {lost, []sample{retransmitting(200*s, 8, 150*s, 139*s)}, None},
+		"a jump before all of it":         {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(100 * s)}, Lost},
+		"most of it before the jump":      {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(185 * s)}, None},
+		"the last before the jump":        {lost, []sample{retransmitting(200*s, 8, 180*s, 100*s).afterJump(185 * s)}, None},
+		"two samples":                     {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s)}, Lost},
+		"the same count of segments":      {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(5)}, Lost},
+		"one that moved no age":           {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6)}, None},
+		"then none for long":              {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).segments(5), retransmitting(200*s, 8, 190*s, 110*s).segments(6), retransmitting(270*s, 9, 260*s, 110*s).segments(6)}, Lost},
+		"two samples, a jump between":     {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 8, 190*s, 110*s).afterJump(185 * s)}, None},
+		"two samples, heard between":      {lost, []sample{retransmitting(160*s, 7, 150*s, 90*s), retransmitting(235*s, 8, 190*s, 174*s)}, None},
+		"nothing sent since the jump":     {lost, []sample{retransmitting(155*s, 0, 149*s, 100*s).afterJump(150 * s), retransmitting(200*s, 1, 185*s, 100*s).afterJump(150 * s)}, None},
+		"nothing sent since it was heard": {lost, []sample{retransmitting(155*s, 0, 149*s, 150*s), retransmitting(215*s, 1, 190*s, 150*s)}, None},
+		"the last one just now":           {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 9, 200*s-100*ms, 110*s).rto(15 * s)}, Lost},
+		"the only one just now":           {lost, []sample{retransmitting(160*s, 1, 160*s-100*ms, 90*s).rto(15 * s)}, None},
+		// With D of 60 s a probe is sent after 28 s, and then every 2 s.
+		"the last probe just now":          {lost, []sample{idle(200*s, 139*s, 16)}, None},
+		"that probe had time":              {lost, []sample{idle(200*s, 139*s, 16), idle(200*s+300*ms, 139*s, 16)}, Lost},
+		"three probes had no time":         {lost, []sample{idle(200*s, 137*s, 18).rtt(3 * s)}, None},
+		"as many, and the peer is nearer":  {lost, []sample{idle(200*s, 137*s, 18)}, Lost},
 		"unacknowledged for long":          {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s), retransmitting(130*s, 6, 125*s, 129*s)}, Lost},
 		"the same, selectively":            {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked()}, Lost},
 		"the same, after a jump":           {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked().afterJump(128 * s)}, None},
@@ -123,4 +140,37 @@ func TestStalledAllowsForTheWindow(t *testing.T) {
 		"one probe unanswered so far":      {steady, []sample{blocked(100*s, 100*s), blocked(102*s, 102*s), probed(104*s, 103*s, 0, 1)}, None},
 		"two probes unanswered":            {steady, []sample{blocked(100*s, 100*s), blocked(102*s, 102*s), probed(104*s, 103*s, 0, 2)}, None},
 	})
+}
+
+// A verdict that is not due yet asks again when it may be, and when it must be known since
+// when the kernel has solicited an answer.
+func TestLostAsksAgain(t *testing.T) {
+	const d = 60 * s
+	now, l := stampOf(200*s), limitsFor(d, oldRTO)
+	inFlight := func(silence, sent, rto time.Duration) tcpinfo.Info {
+		return tcpinfo.Info{InFlight: 1, Retransmits: 1, RTT: 10 * ms, RTO: rto, SinceAck: silence, SinceData: silence, SinceSent: sent}
+	}
+	for name, c := range map[string]struct {
+		i         tcpinfo.Info
+		solicited time.Duration // since the first; 0 is not known
+		want      time.Duration
+	}{
+		"heard just now":                  {inFlight(10*s, s, s), s, 20 * s},
+		"heard almost half of D ago":      {inFlight(29*s, s, s), s, d / 8},
+		"nothing sent, D not over":        {inFlight(50*s, 49*s, s), 0, 10*s + TickSlack},
+		"nothing sent, due":               {inFlight(61*s, 60*s, s), 0, s / 4},
+		"nothing sent, due much later":    {inFlight(61*s, 10*s, d), 0, d / 8},
+		"solicited for long, D not over":  {inFlight(50*s, 5*s, 15*s), 49 * s, 10*s + TickSlack},
+		"solicited shortly, D not over":   {inFlight(58*s, 5*s, 15*s), 20 * s, 10*s + s/4 + TickSlack},
+		"the next is due after D":         {inFlight(61*s, 5*s, 15*s), 20 * s, 10*s + s/4 + TickSlack},
+		"the next is due very much later": {inFlight(61*s, 5*s, 100*s), 20 * s, d / 2},
+	} {
+		sup, a := Supervisor{Peer: d}, Answer{}
+		if c.solicited > 0 {
+			sup.first = now.add(-c.solicited)
+		}
+		if sup.askLost(now, &c.i, &l, &a) || a.Again != c.want+TickSlack {
+			t.Errorf("%s: %+v, want %v", name, a, c.want+TickSlack)
+		}
+	}
 }
