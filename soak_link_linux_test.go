@@ -267,7 +267,9 @@ func (l *soakLife) judge(end linkEnd) {
 	d, within := l.cfg.PeerTimeout, time.Duration(0)
 	switch reason {
 	case liveness.ReasonLost:
-		if err := l.right(end, d); err != nil {
+		// An acknowledgement that another has overtaken moves no age of the kernel (tcp_ack in
+		// net/ipv4/tcp_input.c), and that other came when the delay was shorter.
+		if err := l.right(end, d-relayGrain); err != nil {
 			l.wrong("a live peer: %v", err)
 		}
 		since, within = l.when("vanish"), max(d*105/100+2*time.Second, d*125/100+time.Second)+d/4+2*time.Second
