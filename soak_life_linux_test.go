@@ -177,7 +177,7 @@ func (l *soakLife) play() {
 		l.die()
 		select {
 		case end = <-l.ended:
-		case <-time.After(time.Minute):
+		case <-time.After(3 * time.Minute): // a slow link fills the peer's buffer slowly
 			l.wrong("not reported: %+v", l.conn.Status())
 			l.app.Close()
 			end = <-l.ended

@@ -272,6 +272,7 @@ func (l *soakLife) judge(end linkEnd) {
 		if err := l.right(end, d-relayGrain); err != nil {
 			l.wrong("a live peer: %v", err)
 		}
+		// The bound of PeerTimeout's doc, and a retransmission or a probe that was lost before.
 		since, within = l.when("vanish"), max(d*105/100+2*time.Second, d*125/100+time.Second)+d/4+2*time.Second
 	case liveness.ReasonClosed:
 		if since = fin; l.cfg.AllowHalfClose && l.when("answered").After(fin) {
