@@ -53,7 +53,8 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 
 // noteSegments corrects the ages of i. A segment that repeats what was received moves none
 // (tcp_validate_incoming in net/ipv4/tcp_input.c), but is a sign of life: a peer that hears
-// nothing sends again what it has sent. When it came since the last sample is not known.
+// nothing sends again what it has sent. When it came since the last sample is not known, so
+// the other judges, to which an old segment means less, get the kernel's ages.
 func (s *Supervisor) noteSegments(now stamp, i *tcpinfo.Info) {
 	if s.asked != 0 && i.Segments != s.segments && i.Silence() > now.sub(s.asked)+TickSlack {
 		s.repeated = now

@@ -71,7 +71,6 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 	}
 	defer func() { s.asked = now }()
 	i, peer := &e.Info, s.Peer > 0 && e.Counted
-	s.noteSegments(now, i)
 	if (e.Writing || i.Outstanding()) && (s.Stall > 0 || peer) {
 		a.Awake = true
 		if !i.Outstanding() {
@@ -85,6 +84,8 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 	}
 	s.noteProgress(now, jumped, i)
 	if peer {
+		told := i.SinceAck
+		s.noteSegments(now, i)
 		s.noteSolicitations(now, jumped, i, l)
 		if s.WritesUnseen {
 			a.again(s.Peer / 4)
@@ -93,6 +94,7 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 			return a
 		}
 		a.UserTimeout = s.userTimeout(now, i)
+		i.SinceAck = told
 	}
 	if s.Stall > 0 && s.askStalled(now, i, &a) {
 		return a

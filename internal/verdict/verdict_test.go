@@ -110,6 +110,14 @@ func TestIdleAfterClosedWindow(t *testing.T) {
 			t.Errorf("closed for %v, then heard: idle after %v", closed, took)
 		}
 		d = paused()
+		d.s.Peer = time.Minute
+		d.sample()
+		d.pass(100 * time.Millisecond)
+		d.e.Info.Segments++ // a window probe, which moves no age and was sent before
+		if took := d.wait(time.Hour); took < gap+idle-200*time.Millisecond {
+			t.Errorf("closed for %v, then a segment that repeats: idle after %v", closed, took)
+		}
+		d = paused()
 		d.pass(100 * time.Millisecond)
 		d.e.Info.SinceData = 50 * time.Millisecond // the peer sent data before the first sample
 		if took := d.wait(time.Hour); took < idle-50*time.Millisecond || took > idle*11/10+100*time.Millisecond {
