@@ -88,7 +88,7 @@ func (c *Conn) shut(d sock.Direction, f func() error) error {
 	if c.sock.raw != nil && !c.sock.direct {
 		return f()
 	}
-	undo := c.checker.shut(d)
+	undo := c.checker().shut(d)
 	err := f()
 	if err != nil {
 		undo()

@@ -38,12 +38,10 @@ var _ interface {
 // included), Done or a Context waits for its end.
 type Conn struct {
 	inner   net.Conn
-	checker checker // &sock, or a *pipe if no socket was found
 	sock    socket
+	foreign *foreign // nil for a connection of package net with a socket
 	handle  *handle
-
-	named  *beneath.Named // for the addresses that errors carry; nil is inner
-	opened time.Duration  // since started
+	opened  time.Duration // since started
 
 	timeouts atomic.Pointer[supervise.Timeouts] // nil until a time-out is asked for
 	end      atomic.Pointer[ending]             // nil until the end, constant from then on; set with mu held
@@ -52,6 +50,21 @@ type Conn struct {
 	done  chan struct{}      // made by the first Done
 	calls calls.List         // to be made at the end
 	atEnd func(*Conn, error) // Config.OnDisconnect, until the end; nil if there is none
+}
+
+// foreign is what a Conn has besides if its connection is not package net's, or has no
+// socket.
+type foreign struct {
+	named   beneath.Named // for the addresses that errors carry
+	checker checker       // in the place of the socket; may be nil
+}
+
+// checker returns what shows how the connection is.
+func (c *Conn) checker() checker {
+	if f := c.foreign; f != nil && f.checker != nil {
+		return f.checker
+	}
+	return &c.sock
 }
 
 // started is the moment that opened counts from.

@@ -9,9 +9,8 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// What Wrap allocates: the Conn, its handle, the RawConn of package net, and three objects
-// of the runtime for what is freed without Close; and the time-outs, and what they are
-// set by.
+// What Wrap allocates: the Conn, its handle, and three objects of the runtime for what is
+// freed without Close; and the time-outs, and what they are set by.
 func TestAllocationsOfWrap(t *testing.T) {
 	if !tcpinfo.Told() {
 		t.Skip("TCP_INFO has the state of a connection and nothing else here, as under emulators")
@@ -23,9 +22,9 @@ func TestAllocationsOfWrap(t *testing.T) {
 		cfg   *Config
 		limit float64
 	}{
-		"nil":         {nil, 6},
-		"callback":    {&Config{OnDisconnect: func(*Conn, error) {}}, 6},
-		"PeerTimeout": {&Config{PeerTimeout: time.Minute}, 8},
+		"nil":         {nil, 5},
+		"callback":    {&Config{OnDisconnect: func(*Conn, error) {}}, 5},
+		"PeerTimeout": {&Config{PeerTimeout: time.Minute}, 7},
 	} {
 		const runs = 100
 		var conns []*Conn

@@ -45,16 +45,15 @@ func (c *Conn) observe(o observation) {
 
 // check asks the kernel and observes what it shows.
 func (c *Conn) check(t trigger) observation {
-	taken := &c.sock.taken
-	before := taken.Deferred()
-	o := c.checker.check(t)
+	before := c.sock.history.Deferred()
+	o := c.checker().check(t)
 	if o.outcome == closedLocally {
 		c.handle.leave()
 		if t.event != 0 {
 			o = observationOfEvent(t.event)
 		}
 	}
-	if !before && taken.Deferred() {
+	if !before && c.sock.history.Deferred() {
 		// An io.Copy that is blocked on its other connection does not return when this one
 		// ends. So check again after deferTime, and then do not wait for I/O.
 		time.AfterFunc(deferTime, func() {

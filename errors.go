@@ -125,10 +125,10 @@ var (
 func (c *Conn) opError(op string, err error) *net.OpError { return c.addresses().OpError(op, err) }
 
 func (c *Conn) addresses() beneath.Named {
-	if c.named == nil {
+	if c.foreign == nil {
 		return beneath.Named{Conn: c.inner}
 	}
-	return *c.named
+	return c.foreign.named
 }
 
 // reasonFor returns the reason that an errno stands for, once the kernel has said that the

@@ -54,9 +54,9 @@ func TestControlThatFailsLeavesNothingRegistered(t *testing.T) {
 	for _, err := range []error{net.ErrClosed, errors.New("no")} {
 		conn, dialErr := net.Dial("tcp4", l.Addr().String())
 		require.NoError(t, dialErr)
-		before := watch.State().Clients
+		before := watch.State().Served
 		c, _ := Wrap(failingConn{conn.(*net.TCPConn), err}, nil)
-		assert.Equal(t, before, watch.State().Clients, "%v", err)
+		assert.Equal(t, before, watch.State().Served, "%v", err)
 		if c != nil {
 			c.Close()
 		}

@@ -6,7 +6,8 @@ import (
 	"iter"
 	"sync"
 
-	"github.com/go-liveness/liveness/internal/registry"
+	"github.com/go-liveness/liveness/internal/counters"
+	"github.com/go-liveness/liveness/internal/watch"
 )
 
 // Stats counts connections. Each one that ended is counted once, by its reason.
@@ -27,7 +28,7 @@ type Group struct {
 	// Name is for metrics and pages; it must not change once the Group is in use.
 	Name string
 
-	counters registry.Counters
+	counters counters.Counters
 
 	mu    sync.Mutex    // guards empty
 	empty chan struct{} // closed when no connection is open; nil if nothing waits for that
@@ -109,7 +110,11 @@ func (g *Group) left() {
 // side; see [Group.Conns].
 func Conns() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
-		for h := range everyone.registry.All {
+		for client := range watch.Clients {
+			h, ok := client.(*handle)
+			if !ok || !h.has(listed) {
+				continue
+			}
 			if c := h.conn.Value(); c != nil && !yield(c) {
 				return
 			}
@@ -118,9 +123,9 @@ func Conns() iter.Seq[*Conn] {
 }
 
 // Totals returns the counts of the whole process. It takes no lock and allocates nothing.
-func Totals() Stats { return statsOf(&everyone.counters) }
+func Totals() Stats { return statsOf(&totals) }
 
-func statsOf(k *registry.Counters) Stats {
+func statsOf(k *counters.Counters) Stats {
 	n := func(r Reason) uint64 { return k.Ended(r.index()) }
 	return Stats{
 		Open: k.Open(), Wrapped: k.All(),
@@ -129,8 +134,5 @@ func statsOf(k *registry.Counters) Stats {
 	}
 }
 
-// everyone has all connections of the process.
-var everyone struct {
-	counters registry.Counters
-	registry registry.Registry[handle]
-}
+// totals counts the connections of the process.
+var totals counters.Counters

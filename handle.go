@@ -6,7 +6,6 @@ import (
 	"weak"
 
 	"github.com/go-liveness/liveness/internal/readclock"
-	"github.com/go-liveness/liveness/internal/registry"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -14,18 +13,34 @@ import (
 // nor its socket from being freed.
 type handle struct {
 	watch.Token
-	conn     weak.Pointer[Conn]   // nil once the application cannot reach the Conn any more
-	pinned   atomic.Pointer[Conn] // the same Conn, while the application waits for its end; see Conn.pin
-	group    *Group               // may be nil
-	mayBlock bool                 // as in socket; then nothing of the Conn runs on a goroutine of the hub
-	checking atomic.Bool          // a check that may block is under way, and makes another needless
-	ready    atomic.Bool          // the Conn is open, and may be checked for an event
-	early    atomic.Bool          // an event came before that
-	slot     registry.Slot
-	readers  readclock.Readers // of the Conn, where the kernel does not count what they receive
+	conn    weak.Pointer[Conn]   // nil once the application cannot reach the Conn any more
+	pinned  atomic.Pointer[Conn] // the same Conn, while the application waits for its end; see Conn.pin
+	group   *Group               // may be nil
+	readers readclock.Readers    // of the Conn, where the kernel does not count what they receive
+	flags   atomic.Uint32
 }
 
 var _ watch.Client = (*handle)(nil)
+
+// The flags of a handle.
+const (
+	ready    = 1 << iota // the Conn is open, and may be checked for an event
+	early                // an event came before that
+	listed               // Conns returns the Conn
+	checking             // a check that may block is under way, and makes another needless
+)
+
+func (h *handle) has(flag uint32) bool { return h.flags.Load()&flag != 0 }
+
+// set and clear report whether the flag was set.
+func (h *handle) set(flag uint32) bool   { return h.flags.Or(flag)&flag != 0 }
+func (h *handle) clear(flag uint32) bool { return h.flags.And(^flag)&flag != 0 }
+
+func newHandle(c *Conn, group *Group) *handle {
+	h := &handle{conn: weak.Make(c), group: group}
+	h.Init(h)
+	return h
+}
 
 // Notice makes the check that an event asks for.
 func (h *handle) Notice(e event) {
@@ -33,27 +48,27 @@ func (h *handle) Notice(e event) {
 	if c == nil || c.end.Load() != nil {
 		return
 	}
-	if !h.ready.Load() {
-		if h.early.Store(true); !h.ready.Load() {
+	if !h.has(ready) {
+		if h.set(early); !h.has(ready) {
 			return // Conn.start makes the check
 		}
 	}
-	if !h.mayBlock {
+	if !c.sock.mayBlock {
 		c.check(trigger{event: e})
 		return
 	}
-	if e == watch.Periodic && !h.checking.CompareAndSwap(false, true) {
+	if e == watch.Periodic && h.set(checking) {
 		return // a sweep comes again
 	}
 	go func() {
 		c.check(trigger{event: e})
-		h.checking.Store(false)
+		h.clear(checking)
 	}()
 }
 
 // Settle keeps the evidence of an end that Notice has published.
 func (h *handle) Settle() {
-	if c := h.conn.Value(); c != nil && !h.mayBlock {
+	if c := h.conn.Value(); c != nil && h.has(ready) && !c.sock.mayBlock {
 		c.takeSnapshot()
 	}
 }
@@ -63,7 +78,7 @@ func (h *handle) Check(at, jumped time.Time) (next time.Time) {
 	c := h.conn.Value()
 	switch {
 	case c == nil:
-	case h.mayBlock:
+	case c.sock.mayBlock:
 		go func() {
 			if next := c.checkTimeouts(at, jumped); !next.IsZero() {
 				h.Wake(next)
@@ -88,18 +103,18 @@ func (h *handle) Open(within time.Duration) bool {
 	if e := c.end.Load(); e != nil && e.closing.Load() {
 		return false
 	}
-	if !h.mayBlock {
+	if !c.sock.mayBlock {
 		return c.descriptorOpen()
 	}
 	again := within <= followPatience // then at most one goroutine waits
-	if again && !h.checking.CompareAndSwap(false, true) {
+	if again && h.set(checking) {
 		return true
 	}
 	open := make(chan bool, 1)
 	go func() {
 		open <- c.descriptorOpen()
 		if again {
-			h.checking.Store(false)
+			h.clear(checking)
 		}
 	}()
 	timer := time.NewTimer(within)
@@ -134,19 +149,20 @@ func forget(h *handle) {
 
 // join counts a connection, and makes it one that Conns returns.
 func (h *handle) join() {
-	everyone.registry.Join(h, &h.slot)
-	everyone.counters.Join()
+	totals.Join()
 	if g := h.group; g != nil {
 		g.counters.Join()
 	}
+	h.set(listed)
+	h.Join()
 }
 
 // leave is the opposite of join. The second time does nothing.
 func (h *handle) leave() {
-	if !everyone.registry.Leave(&h.slot) {
+	if !h.clear(listed) {
 		return
 	}
-	everyone.counters.Leave()
+	totals.Leave()
 	if g := h.group; g != nil && g.counters.Leave() == 0 {
 		g.left()
 	}
@@ -155,7 +171,7 @@ func (h *handle) leave() {
 // count counts an end by its reason.
 func (h *handle) count(e *ending) {
 	i := ReasonOf(e.err).index()
-	everyone.counters.End(i)
+	totals.End(i)
 	if g := h.group; g != nil {
 		g.counters.End(i)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/supervise"
@@ -29,12 +30,13 @@ import (
 // newModelConn returns a Conn on a fake socket. direct says that the socket is that of the wrapped
 // connection itself, socketless that only results of I/O tell of it.
 func newModelConn(s *fakeSocket, allowHalfClose, direct, socketless bool) *Conn {
-	c := &Conn{inner: fakeConn{s}, checker: s, handle: new(handle)}
+	c := &Conn{inner: fakeConn{s}, handle: new(handle)}
+	c.foreign = &foreign{named: beneath.NamedOf(c.inner), checker: s}
 	c.sock.direct, c.sock.allowHalfClose = direct, allowHalfClose
 	c.timeoutsOf() // a verdict needs time-outs
 	c.handle.Init(c.handle)
 	if socketless {
-		c.checker = new(pipe)
+		c.foreign.checker = new(pipe)
 	}
 	return c
 }

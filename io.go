@@ -67,17 +67,17 @@ func (c *Conn) beginRead() {
 }
 
 // beginIO and endIO go around whatever may take the error of a socket that keeps no
-// other trace of how it ended. An event waits for them; see [sock.TakenErrors].
+// other trace of how it ended. An event waits for them; see [sock.History].
 func (c *Conn) beginIO() *Conn {
 	if c.sock.counted && c.sock.family != familyMPTCP { // then the kernel keeps the state
 		return nil
 	}
-	c.sock.taken.BeginIO()
+	c.sock.history.BeginIO()
 	return c
 }
 
 func (c *Conn) endIO() {
-	if c != nil && c.sock.taken.EndIO() && c.end.Load() == nil {
+	if c != nil && c.sock.history.EndIO() && c.end.Load() == nil {
 		c.check(trigger{event: unspecified})
 	}
 }
@@ -163,7 +163,7 @@ func (c *Conn) endOfStream(e *ending, o observation, err error) error {
 		o = observation{outcome: aborted, errno: e.truncated}
 		if c.sock.family == familyTCP {
 			// Now that all is read, a FIN shows that could not be seen behind data.
-			o = c.checker.check(trigger{err: err})
+			o = c.checker().check(trigger{err: err})
 		}
 	}
 	if o.outcome != aborted || o.fin {

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-	"weak"
 
 	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/keepalive"
@@ -27,11 +26,9 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 		sock: socket{allowHalfClose: cfg.AllowHalfClose, watched: how == beside},
 	}
 	if !beneath.IsPackageNet(inner) {
-		named := beneath.NamedOf(inner)
-		c.named = &named
+		c.foreign = &foreign{named: beneath.NamedOf(inner)}
 	}
-	c.handle = &handle{conn: weak.Make(c), group: cfg.Group}
-	c.handle.Init(c.handle)
+	c.handle = newHandle(c, cfg.Group)
 	raw, owner, depth := beneath.RawConn(inner)
 	o := opens.Get().(*opening)
 	defer o.free()
@@ -40,7 +37,6 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 		err = c.openWithoutSocket(cfg)
 	} else {
 		c.sock.raw, c.sock.direct, c.sock.mayBlock = raw, depth == 0, !beneath.IsPackageNet(owner)
-		c.checker, c.handle.mayBlock = &c.sock, c.sock.mayBlock
 		o.conn, o.cfg, o.onFailure = c, cfg, onFailure
 		err = c.open(o)
 	}
@@ -102,8 +98,8 @@ func (c *Conn) open(o *opening) error {
 		return net.ErrClosed
 	case controlErr != nil || !o.asked || o.err == errNoSocket:
 		c.handle.Forget() // a Control of the application's may fail after it was used
+		c.handle = newHandle(c, o.cfg.Group)
 		s.raw, s.direct, s.mayBlock, s.counted, s.family = nil, false, false, false, familyUnknown
-		c.handle.mayBlock = false
 		return c.openWithoutSocket(o.cfg)
 	case o.err != nil:
 		c.handle.Remove(s.raw)
@@ -152,7 +148,7 @@ func (c *Conn) start(cfg *Config, o *opening) {
 	// For a Conn that is not closed; after Close there is nothing left to forget.
 	runtime.AddCleanup(c, forget, c.handle)
 	c.handle.join()
-	c.handle.ready.Store(true)
+	c.handle.set(ready)
 	if cfg.OnDisconnect != nil {
 		c.callAtEnd(cfg.OnDisconnect)
 	}
@@ -160,7 +156,7 @@ func (c *Conn) start(cfg *Config, o *opening) {
 		if !o.quiet {
 			c.observeSample(&o.first)
 		}
-		if c.handle.early.Load() {
+		if c.handle.has(early) {
 			c.check(trigger{}) // what was shown may be older than the event
 		}
 		if c.sock.allowHalfClose && !o.first.Taken {

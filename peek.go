@@ -142,7 +142,8 @@ var checked = sync.Pool{New: func() any { return new(socket) }}
 // and a pool may then use the connection and see.
 //
 // Check never blocks, reads nothing and changes no deadline. It may run beside Reads
-// and Writes, and allocates one small object for a connection that is not wrapped.
+// and Writes. It allocates nothing for a *[net.TCPConn] or a Conn of this package, and one
+// small object for other connections.
 func Check(conn net.Conn) error {
 	if _, bare := conn.(*net.TCPConn); !bare { // the usual case, and nothing to search
 		if c, ok := From(conn); ok {
@@ -160,8 +161,7 @@ func Check(conn net.Conn) error {
 	s := checked.Get().(*socket)
 	defer func() {
 		s.raw, s.family = nil, familyUnknown
-		s.history.FINSeen.Store(false)
-		s.taken.Forget()
+		s.history.Reset()
 		checked.Put(s)
 	}()
 	s.raw = raw

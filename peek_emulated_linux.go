@@ -53,16 +53,16 @@ func (s *socket) checkStateOnlyAt(fd uintptr, t trigger) observation {
 // state is not told. The errno has to be taken from the socket; Conn.Read hands it on.
 func (s *socket) checkWithoutState(fd uintptr, events int16, t trigger) observation {
 	if why := errno.In(t.err); endsConnection(why) {
-		s.taken.Keep(why)
+		s.history.KeepErrno(why)
 	}
 	o := s.peekAt(fd)
 	switch {
 	case o.outcome == aborted:
 		return o
-	case events&unix.POLLERR != 0 || !s.history.WriteShut.Load():
+	case events&unix.POLLERR != 0 || !s.history.WriteShut():
 		// Behind unread data, or the errno was taken before. End of file beside an error
 		// followed a FIN (tcp_recvmsg_locked in net/ipv4/tcp.c).
-		fin := s.history.FINSeen.Load() || events&unix.POLLERR != 0 && o.outcome != connected
+		fin := s.history.FINSeen() || events&unix.POLLERR != 0 && o.outcome != connected
 		return observation{outcome: aborted, fin: fin, errno: errno.Reset}
 	default:
 		return observation{outcome: bothFinished}
@@ -77,7 +77,7 @@ func (s *socket) takeError(fd uintptr) error {
 	case err != nil:
 		return nil
 	case why == unix.EPIPE:
-		s.history.FINSeen.Store(true)
+		s.history.NoteFIN()
 		return errno.Reset
 	case endsConnection(why):
 		return why
@@ -90,19 +90,19 @@ func (s *socket) takeError(fd uintptr) error {
 // behind unread data.
 func (s *socket) peekAt(fd uintptr) observation {
 	h := &s.history
-	if taken := s.taken.Kept(); taken != nil {
-		return observation{outcome: aborted, fin: h.FINSeen.Load(), errno: taken}
+	if taken := s.history.KeptErrno(); taken != nil {
+		return observation{outcome: aborted, fin: h.FINSeen(), errno: taken}
 	}
 	n, err := sock.Peek(fd)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return observation{outcome: connected}
 	case err != nil:
-		s.taken.Keep(err)
-		return observation{outcome: aborted, fin: h.FINSeen.Load(), errno: err}
-	case n > 0 || h.ReadShut.Load():
+		s.history.KeepErrno(err)
+		return observation{outcome: aborted, fin: h.FINSeen(), errno: err}
+	case n > 0 || h.ReadShut():
 		return observation{outcome: connected}
-	case h.WriteShut.Load():
+	case h.WriteShut():
 		return observation{outcome: bothFinished}
 	default:
 		return observation{outcome: peerFinished}

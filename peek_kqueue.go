@@ -77,7 +77,7 @@ func (s *socket) quickCheckAt(fd uintptr) bool {
 // application has shut down both directions it has none, whatever the peer does
 // (tcp_usrclosed).
 func (s *socket) gone(fd uintptr) bool {
-	if s.history.ReadShut.Load() && s.history.WriteShut.Load() {
+	if s.history.ReadShut() && s.history.WriteShut() {
 		return false
 	}
 	_, err := unix.Getpeername(int(fd))

@@ -88,17 +88,17 @@ func (s *socket) quickCheckAt(fd uintptr) bool {
 // (unix_shutdown in net/unix/af_unix.c).
 func (s *socket) checkStream(events int16, t trigger) observation {
 	if why := errno.In(t.err); endsConnection(why) {
-		s.taken.Keep(why)
+		s.history.KeepErrno(why)
 	}
 	h := &s.history
-	if t.err == io.EOF && !t.wrote && !h.ReadShut.Load() {
-		h.FINSeen.Store(true) // a pending error would have come first
+	if t.err == io.EOF && !t.wrote && !h.ReadShut() {
+		h.NoteFIN() // a pending error would have come first
 	}
 	hup, rdhup := events&unix.POLLHUP != 0, events&unix.POLLRDHUP != 0
-	fin := h.FINSeen.Load()
+	fin := h.FINSeen()
 	switch {
-	case hup && s.taken.Kept() != nil:
-		return observation{outcome: aborted, fin: fin, errno: s.taken.Kept()}
+	case hup && s.history.KeptErrno() != nil:
+		return observation{outcome: aborted, fin: fin, errno: s.history.KeptErrno()}
 	case hup && events&unix.POLLERR != 0:
 		return observation{outcome: aborted, fin: fin, errno: errno.Reset}
 	case hup && s.deferToIO(t):
@@ -106,16 +106,16 @@ func (s *socket) checkStream(events int16, t trigger) observation {
 			return observation{outcome: peerFinished}
 		}
 		return observation{outcome: connected}
-	case hup && h.ReadShut.Load() && h.WriteShut.Load():
+	case hup && h.ReadShut() && h.WriteShut():
 		return observation{outcome: connected} // both shutdowns are local, and hide the peer's
 	case hup && !rdhup: // MPTCP without a path (mptcp_poll); it never comes for others
 		return observation{outcome: aborted, fin: fin, errno: errno.TimedOut}
-	case hup && s.family == familyMPTCP && fin && !h.WriteShut.Load():
+	case hup && s.family == familyMPTCP && fin && !h.WriteShut():
 		// More than the FIN that was seen, and not local: a RST whose error was taken.
 		return observation{outcome: aborted, fin: fin, errno: errno.Reset}
 	case hup:
 		return observation{outcome: bothFinished}
-	case rdhup && !h.ReadShut.Load():
+	case rdhup && !h.ReadShut():
 		return observation{outcome: peerFinished}
 	default:
 		return observation{outcome: connected}
@@ -136,7 +136,7 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 		// A check saw the FIN; or an end of file with the error still pending followed one,
 		// because recv would have given the error first (tcp_recvmsg_locked in
 		// net/ipv4/tcp.c); or no error is pending after a local shutdown, as after two FINs.
-		fin = s.history.FINSeen.Load() || pending && ioErr == io.EOF || !pending && s.history.WriteShut.Load()
+		fin = s.history.FINSeen() || pending && ioErr == io.EOF || !pending && s.history.WriteShut()
 	}
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
@@ -187,7 +187,7 @@ func (s *socket) sampleAt(fd uintptr, out *supervise.Sample) bool {
 			return false
 		}
 		if out.Info.FINSent {
-			s.history.WriteShut.Store(true) // whoever sent it, perhaps before Wrap
+			s.history.NoteWriteShut() // whoever sent it, perhaps before Wrap
 		}
 		if out.Detail == supervise.Full {
 			out.Unread = s.history.Unread(fd, out.Info.State)
@@ -241,7 +241,7 @@ func (s *socket) sampleSubflows(fd uintptr, out *supervise.Sample) bool {
 	switch {
 	case !live:
 		out.Info.State = tcpinfo.NotEstablished // until another path is found, or the end
-	case s.history.FINSeen.Load():
+	case s.history.FINSeen():
 		out.Info.State = tcpinfo.CloseWait
 	}
 	return true

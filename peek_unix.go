@@ -32,18 +32,18 @@ func (s *socket) ended(t trigger, why error, gone bool) observation {
 		why = ioErr
 	}
 	if why != nil {
-		s.taken.Keep(why)
+		s.history.KeepErrno(why)
 	}
 	h := &s.history
-	fin := h.FINSeen.Load()
-	switch taken := s.taken.Kept(); {
+	fin := h.FINSeen()
+	switch taken := s.history.KeptErrno(); {
 	case taken != nil:
 		return observation{outcome: aborted, fin: fin, errno: taken}
-	case !gone && h.ReadShut.Load():
+	case !gone && h.ReadShut():
 		return observation{outcome: connected} // the local shutdown is all that the read found
-	case !gone && !h.WriteShut.Load():
+	case !gone && !h.WriteShut():
 		return observation{outcome: peerFinished}
-	case h.WriteShut.Load() || s.family == familyStream:
+	case h.WriteShut() || s.family == familyStream:
 		return observation{outcome: bothFinished}
 	case !(gone && t.err == io.EOF) && s.deferToIO(t):
 		// A Read's end of file must become an errno at once, or it would read as complete.

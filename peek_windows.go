@@ -53,7 +53,7 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	}
 	// Both sides may be done. The state of a connection can be had since Windows 10.
 	state, _ := tcpinfo.GetState(fd)
-	if s.history.WriteShut.Load() || state == tcpinfo.Finishing || state == tcpinfo.Closed {
+	if s.history.WriteShut() || state == tcpinfo.Finishing || state == tcpinfo.Closed {
 		return observation{outcome: bothFinished}
 	}
 	return observation{outcome: peerFinished}
@@ -75,7 +75,7 @@ func (s *socket) causeOfDeath(fd uintptr, fin bool, ioErr, likely error) observa
 			why = likely
 		}
 	}
-	return observation{outcome: aborted, fin: fin || s.history.FINSeen.Load(), errno: why}
+	return observation{outcome: aborted, fin: fin || s.history.FINSeen(), errno: why}
 }
 
 // readErrno returns the errno that a Read would fail with. It is for a connection that

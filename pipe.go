@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
 )
@@ -25,27 +26,27 @@ func (p *pipe) check(t trigger) observation {
 	case errors.Is(err, net.ErrClosed):
 		return observation{outcome: closedLocally}
 	case errors.Is(err, io.EOF):
-		shut := p.ReadShut.Load()
+		shut := p.ReadShut()
 		if t.wrote {
-			shut = p.WriteShut.Load()
+			shut = p.WriteShut()
 		}
 		if !shut { // after a local CloseRead or CloseWrite it says nothing
-			p.FINSeen.Store(true)
+			p.NoteFIN()
 		}
 	case errors.Is(err, io.ErrClosedPipe) && !t.wrote:
 		return observation{outcome: closedLocally} // net.Pipe; for its peer's Close, Read returns io.EOF
 	case errors.Is(err, io.ErrClosedPipe):
 		// Write on a net.Pipe whose other end was closed, or that other code closed here.
 		return observation{outcome: bothFinished, fin: true}
-	case p.WriteShut.Load() && errno.IsShut(why):
+	case p.WriteShut() && errno.IsShut(why):
 		// A Write after a local CloseWrite fails, which ends nothing.
 	default:
-		return observation{outcome: aborted, fin: p.FINSeen.Load(), errno: why}
+		return observation{outcome: aborted, fin: p.FINSeen(), errno: why}
 	}
 	switch {
-	case p.FINSeen.Load() && p.WriteShut.Load():
+	case p.FINSeen() && p.WriteShut():
 		return observation{outcome: bothFinished, fin: true}
-	case p.FINSeen.Load():
+	case p.FINSeen():
 		return observation{outcome: peerFinished, fin: true}
 	}
 	return observation{}
@@ -60,7 +61,10 @@ func isTimeout(err error) bool {
 // they cannot tell, and for Watch, which does not see them. A host can vanish behind any
 // connection that only hides its socket, but not behind a net.Pipe.
 func (c *Conn) openWithoutSocket(cfg *Config) error {
-	c.checker = new(pipe)
+	if c.foreign == nil {
+		c.foreign = &foreign{named: beneath.Named{Conn: c.inner}}
+	}
+	c.foreign.checker = new(pipe)
 	c.timeouts.Store(nil) // of a socket that was none
 	c.configure(cfg)
 	switch {

@@ -3,9 +3,9 @@ package liveness
 import (
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/go-liveness/liveness/internal/beneath"
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
@@ -83,8 +83,7 @@ type trigger struct {
 	overtime bool  // the Read or Write that may have taken the errno has had time to bring it
 }
 
-// A checker shows how a connection is: a *socket, a *pipe where there is none, and a
-// fake in tests.
+// A checker shows how a connection is: a *socket, a *pipe where there is none.
 type checker interface {
 	// check never blocks, and allocates nothing while the connection is open.
 	check(t trigger) observation
@@ -108,7 +107,11 @@ const (
 
 // A socket is the kernel's side of a connection.
 type socket struct {
-	raw      syscall.RawConn
+	raw     beneath.Raw // nil if no socket was found
+	history sock.History
+	limits  keepalive.Cache
+	quick   atomic.Pointer[quickCheck] // made by the first Alive
+
 	family   family
 	mayBlock bool // raw belongs to a connection that is not package net's: its methods may block
 	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
@@ -117,11 +120,6 @@ type socket struct {
 	// Of the Conn, where the two take no memory.
 	allowHalfClose bool
 	watched        bool // made by Watch: the application uses the connection itself
-
-	history sock.History
-	taken   sock.TakenErrors
-	limits  keepalive.Cache
-	quick   atomic.Pointer[quickCheck] // made by the first Alive
 }
 
 func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }
@@ -137,7 +135,7 @@ func (s *socket) deferToIO(t trigger) bool {
 	if t.err != nil {
 		own = 1
 	}
-	return !t.overtime && s.taken.Defer(own)
+	return !t.overtime && s.history.Defer(own)
 }
 
 // A quickCheck is the closure for the common case, a live connection. It is created
@@ -153,7 +151,7 @@ func (s *socket) remember(o observation) observation {
 		o.fin = true
 	}
 	if o.fin {
-		s.history.FINSeen.Store(true)
+		s.history.NoteFIN()
 	}
 	return o
 }

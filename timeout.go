@@ -53,7 +53,7 @@ func (c *Conn) endWrite(t *supervise.Timeouts) { t.EndWrite((*supervised)(c)) }
 // schedule has the clock make a change when it is due.
 func (c *Conn) schedule(change *keepalive.Later) {
 	c.timeoutsOf().Schedule((*supervised)(c), change.After, func() {
-		if !change.UntilFIN || !c.sock.history.WriteShut.Load() {
+		if !change.UntilFIN || !c.sock.history.WriteShut() {
 			_ = c.sock.raw.Control(change.Do)
 		}
 	})

@@ -67,8 +67,11 @@ func embedded(conn net.Conn) (found net.Conn, promotes bool) {
 
 // RawConn finds the socket at or beneath conn, and the connection that it belongs to, at
 // which depth. Both are nil if there is none.
-func RawConn(conn net.Conn) (raw syscall.RawConn, owner net.Conn, depth int) {
+func RawConn(conn net.Conn) (raw Raw, owner net.Conn, depth int) {
 	for depth := range MaxDepth {
+		if tcp, ok := conn.(*net.TCPConn); ok && tcp != nil {
+			return (*tcpRaw)(tcp), conn, depth
+		}
 		if s, ok := conn.(syscall.Conn); ok {
 			if raw, err := s.SyscallConn(); err == nil {
 				return raw, conn, depth
@@ -79,6 +82,23 @@ func RawConn(conn net.Conn) (raw syscall.RawConn, owner net.Conn, depth int) {
 		}
 	}
 	return nil, nil, 0
+}
+
+// A Raw is what the library uses of a syscall.RawConn.
+type Raw interface {
+	Control(f func(fd uintptr)) error
+}
+
+// A tcpRaw is a TCPConn as a Raw, which needs no memory of its own. SyscallConn allocates
+// unless its result stays on the stack, as here.
+type tcpRaw net.TCPConn
+
+func (t *tcpRaw) Control(f func(fd uintptr)) error {
+	raw, err := (*net.TCPConn)(t).SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(f)
 }
 
 // IsNil reports whether conn is nil or holds a nil pointer, for which package net has

@@ -29,7 +29,7 @@ func (h *History) UnreadMPTCP(fd uintptr) int {
 		// There the FIN counts, and so does any end once all is read (mptcp_inq_hint in
 		// net/mptcp/protocol.c).
 		events, _ := Poll(fd)
-		if h.FINSeen.Load() || events&unix.POLLHUP != 0 && n == 1 {
+		if h.FINSeen() || events&unix.POLLHUP != 0 && n == 1 {
 			n--
 		}
 	}
@@ -39,7 +39,7 @@ func (h *History) UnreadMPTCP(fd uintptr) int {
 // Unacked computes what SIOCOUTQ would tell, to save the call. The kernel is asked
 // only if it is not known whether a SYN counts.
 func (h *History) Unacked(fd uintptr, i *tcpinfo.Info) int {
-	switch syn := int64(h.synCounts.Load()) - 1; {
+	switch syn := h.syn(); {
 	case i.InFlight == 0 && i.State == tcpinfo.Open:
 		h.learnSYN(i.Acked - i.Sent)
 		return int(i.Unsent)
@@ -53,12 +53,22 @@ func (h *History) Unacked(fd uintptr, i *tcpinfo.Info) int {
 	return n
 }
 
-// learnSYN notes whether the kernel counts a SYN among the bytes acknowledged, as it
-// does for the side that connected: synCounts is then 2, else 1, and 0 while that is
-// not known. extra is by how much they exceed the data.
+// syn is 1 if the kernel counts a SYN among the bytes acknowledged, as it does for the side
+// that connected, else 0, and -1 while that is not known.
+func (h *History) syn() int64 {
+	switch flags := h.flags.Load(); {
+	case flags&synKnown == 0:
+		return -1
+	case flags&synCounted == 0:
+		return 0
+	}
+	return 1
+}
+
+// learnSYN notes that. extra is by how much the bytes acknowledged exceed the data.
 func (h *History) learnSYN(extra int64) {
-	if !h.WriteShut.Load() && (extra == 0 || extra == 1) { // a FIN would count, too
-		h.synCounts.CompareAndSwap(0, int32(extra)+1)
+	if !h.WriteShut() && (extra == 0 || extra == 1) { // a FIN would count, too
+		h.set(synKnown | uint32(extra)*synCounted)
 	}
 }
 
@@ -67,9 +77,9 @@ func (h *History) learnSYN(extra int64) {
 func (h *History) SentFIN(fd uintptr) bool {
 	var i tcpinfo.Info
 	n, ok := SendQueue(fd)
-	syn := int64(h.synCounts.Load()) - 1
+	syn := h.syn()
 	if !ok || tcpinfo.Get(fd, &i) != nil || i.Sent < 0 || syn < 0 {
-		return h.WriteShut.Load()
+		return h.WriteShut()
 	}
 	return int64(n)-i.Unsent-i.Sent+i.Acked > syn
 }

@@ -4,12 +4,53 @@ import "sync/atomic"
 
 // A History is what the kernel does not tell of a socket at any time, kept from earlier
 // checks and calls.
+//
+// Where the kernel keeps no state of a connection, the errno of an end is in the socket only
+// until something takes it: a check without an alternative, or a Read or Write of the
+// application. So that errno is kept, too.
 type History struct {
-	FINSeen   atomic.Bool // a check has seen the peer's FIN
-	ReadShut  atomic.Bool // the application has called CloseRead
-	WriteShut atomic.Bool // the local side was shut down for writing, by CloseWrite or as TCP_INFO shows
-	synCounts atomic.Int32
+	errno atomic.Pointer[error] // what was taken; nil before
+	inIO  atomic.Int32          // Reads and Writes that may be taking it now
+	flags atomic.Uint32
 }
+
+// The flags of a History.
+const (
+	finSeen    = 1 << iota
+	readShut   // the application has called CloseRead
+	writeShut  // the local side was shut down for writing
+	synKnown   // it is known whether the kernel counts a SYN among the bytes acknowledged
+	synCounted // it does
+	deferred   // an event waits for Reads and Writes to return
+)
+
+func (h *History) has(flag uint32) bool { return h.flags.Load()&flag != 0 }
+
+// set spares those that find a flag set the write.
+func (h *History) set(flag uint32) {
+	if !h.has(flag) {
+		h.flags.Or(flag)
+	}
+}
+
+// clear reports whether the flag was set.
+func (h *History) clear(flag uint32) bool { return h.has(flag) && h.flags.And(^flag)&flag != 0 }
+
+// FINSeen reports whether a check has seen the peer's FIN.
+func (h *History) FINSeen() bool { return h.has(finSeen) }
+
+// NoteFIN notes that.
+func (h *History) NoteFIN() { h.set(finSeen) }
+
+// ReadShut reports whether the application has called CloseRead.
+func (h *History) ReadShut() bool { return h.has(readShut) }
+
+// WriteShut reports whether the local side was shut down for writing, by CloseWrite or as
+// TCP_INFO shows.
+func (h *History) WriteShut() bool { return h.has(writeShut) }
+
+// NoteWriteShut notes that.
+func (h *History) NoteWriteShut() { h.set(writeShut) }
 
 // A Direction is a side of a connection that can be shut down.
 type Direction uint8
@@ -21,59 +62,53 @@ const (
 
 // Shut notes a shutdown that is about to be made. undo is for one that fails.
 func (h *History) Shut(d Direction) (undo func()) {
-	flag := &h.ReadShut
+	flag := uint32(readShut)
 	if d == Writing {
-		flag = &h.WriteShut
+		flag = writeShut
 	}
-	if flag.Swap(true) {
+	if h.flags.Or(flag)&flag != 0 {
 		return func() {}
 	}
-	return func() { flag.Store(false) }
+	return func() { h.clear(flag) }
 }
 
-// TakenErrors matter where the kernel keeps no state of a connection. The errno of an end
-// is then in the socket only until something takes it: a check without an alternative, or a
-// Read or Write of the application.
-type TakenErrors struct {
-	err      atomic.Pointer[error] // what was taken; nil before
-	inIO     atomic.Int32          // Reads and Writes that may be taking it now
-	deferred atomic.Bool           // an event waits for them to return
+// Reset forgets everything but the Reads and Writes that are under way.
+func (h *History) Reset() {
+	h.errno.Store(nil)
+	h.flags.Store(0)
 }
 
-// Keep notes an errno that was taken. The first one stays.
-func (k *TakenErrors) Keep(errno error) {
+// KeepErrno notes an errno that was taken. The first one stays.
+func (h *History) KeepErrno(errno error) {
 	kept := errno // a variable of its own: its address is all that allocates
-	k.err.CompareAndSwap(nil, &kept)
+	h.errno.CompareAndSwap(nil, &kept)
 }
 
-// Kept returns what was taken, nil if nothing was.
-func (k *TakenErrors) Kept() error {
-	if err := k.err.Load(); err != nil {
+// KeptErrno returns what was taken, nil if nothing was.
+func (h *History) KeptErrno() error {
+	if err := h.errno.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-// Forget is the opposite of Keep.
-func (k *TakenErrors) Forget() { k.err.Store(nil) }
-
 // BeginIO is called before a Read or Write that may take the errno.
-func (k *TakenErrors) BeginIO() { k.inIO.Add(1) }
+func (h *History) BeginIO() { h.inIO.Add(1) }
 
 // EndIO is called after it. It reports whether an event has waited for that.
-func (k *TakenErrors) EndIO() bool { return k.inIO.Add(-1) == 0 && k.deferred.Swap(false) }
+func (h *History) EndIO() bool { return h.inIO.Add(-1) == 0 && h.clear(deferred) }
 
 // Deferred reports whether an event waits.
-func (k *TakenErrors) Deferred() bool { return k.deferred.Load() }
+func (h *History) Deferred() bool { return h.has(deferred) }
 
 // Defer leaves the decision of an event to Reads and Writes that are under way, but for own
 // of them: one of them may have taken the errno, and be about to bring it. They do not
 // wait, now that the connection is over. It reports false if there are none.
-func (k *TakenErrors) Defer(own int32) bool {
-	if k.inIO.Load() <= own {
+func (h *History) Defer(own int32) bool {
+	if h.inIO.Load() <= own {
 		return false
 	}
-	k.deferred.Store(true)
-	// The last of them may have looked for deferred before it was set.
-	return k.inIO.Load() > own || !k.deferred.Swap(false)
+	h.set(deferred)
+	// The last of them may have looked for the flag before it was set.
+	return h.inIO.Load() > own || !h.clear(deferred)
 }

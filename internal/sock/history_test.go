@@ -12,29 +12,31 @@ import (
 // Only the undo of the call that noted the shutdown takes it back.
 func TestShutIsUndoneByWhoNotedIt(t *testing.T) {
 	var h History
-	for d, flag := range map[Direction]*atomic.Bool{Reading: &h.ReadShut, Writing: &h.WriteShut} {
+	for d, shut := range map[Direction]func() bool{Reading: h.ReadShut, Writing: h.WriteShut} {
 		undo := h.Shut(d)
-		assert.True(t, flag.Load())
+		assert.True(t, shut())
 		h.Shut(d)() // fails, as the second one, and the first has succeeded
-		assert.True(t, flag.Load())
+		assert.True(t, shut())
 		undo()
-		assert.False(t, flag.Load())
+		assert.False(t, shut())
 		h.Shut(d)
 	}
-	assert.True(t, h.ReadShut.Load() && h.WriteShut.Load())
+	assert.True(t, h.ReadShut() && h.WriteShut())
 }
 
-func TestTakenErrorKeepsTheFirst(t *testing.T) {
-	var k TakenErrors
-	k.Keep(io.ErrClosedPipe)
-	k.Keep(io.EOF)
-	assert.Equal(t, io.ErrClosedPipe, k.Kept())
-	k.Forget()
-	assert.NoError(t, k.Kept())
+func TestHistoryKeepsTheFirstErrno(t *testing.T) {
+	var h History
+	h.KeepErrno(io.ErrClosedPipe)
+	h.KeepErrno(io.EOF)
+	assert.Equal(t, io.ErrClosedPipe, h.KeptErrno())
+	h.NoteFIN()
+	h.Reset()
+	assert.NoError(t, h.KeptErrno())
+	assert.False(t, h.FINSeen())
 }
 
 func TestDeferNeedsAReadOrWriteOfAnother(t *testing.T) {
-	var k TakenErrors
+	var k History
 	k.BeginIO()
 	assert.False(t, k.Defer(1), "its own")
 	k.BeginIO()
@@ -49,7 +51,7 @@ func TestDeferNeedsAReadOrWriteOfAnother(t *testing.T) {
 // Of an event that races with the end of the last Read, exactly one decides.
 func TestDeferredEventIsDecidedOnce(t *testing.T) {
 	for range 50_000 {
-		var k TakenErrors
+		var k History
 		var begun atomic.Bool
 		reads := make(chan bool)
 		k.BeginIO()

@@ -29,12 +29,11 @@ type hub struct {
 	followers followers
 
 	mu     sync.Mutex // guards the fields below, those of its loops, and those of tokens
-	tokens registry
+	tokens table
 	served int   // tokens that count for the poller, which is all but those in bubbles
 	loop   *loop // nil while stopped
 	loops  int   // goroutines that wait for events
 	sweeps bool  // the poller of this system does not work
-	lastID uint64
 }
 
 // add registers t for fd.
@@ -67,8 +66,23 @@ func (h *hub) add(t *Token, fd uintptr) error {
 // descriptor; mu is held. Of two that are added at once, the later sees the earlier.
 func (h *hub) register(t *Token, fd uintptr) []Client {
 	h.tokens.add(t, fd)
-	h.lastID = t.id
 	return h.tokens.others(t, fd)
+}
+
+// join makes a token known that has no descriptor.
+func (h *hub) join(t *Token) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens.find(t.id) != t {
+		h.tokens.join(t)
+	}
+}
+
+// clients appends those of the n-th chunk to batch. It reports false behind the last one.
+func (h *hub) clients(n int, batch []Client) ([]Client, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tokens.chunk(n, batch)
 }
 
 // registerPatience is for how long Add waits for the connection that had the descriptor
@@ -90,7 +104,7 @@ func anyOpen(clients []Client) bool {
 // pollerOf returns the poller that watches for t, or nil. It is not closed before t is
 // forgotten.
 func (h *hub) pollerOf(t *Token) watcher {
-	if t.id == 0 || t.solo.Load() != nil {
+	if !t.hasHub() {
 		return nil
 	}
 	h.mu.Lock()
@@ -101,15 +115,15 @@ func (h *hub) pollerOf(t *Token) watcher {
 	return h.loop.poller
 }
 
-// forget drops t, and stops the hub with the last token. It reports whether t was
-// registered.
+// forget drops t, and stops the hub with the last token that it serves. It reports whether
+// t was in the table.
 func (h *hub) forget(t *Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.tokens.remove(t) {
 		return false
 	}
-	if t.solo.Load() != nil {
+	if !t.hasHub() {
 		return true
 	}
 	if t.follow {

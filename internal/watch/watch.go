@@ -1,5 +1,5 @@
-// Package watch is what the watched connections of a process share: one poller, one
-// clock, and the registry that leads from an event to a connection.
+// Package watch is what the connections of a process share: one poller, one clock, and the
+// table of all of them, which leads from an event to a connection.
 //
 // It knows a connection only as a [Client]. All goroutines and timers of the package
 // end with the last client. A client that was added inside a testing/synctest bubble
@@ -12,7 +12,6 @@ package watch
 import (
 	"errors"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/go-liveness/liveness/internal/poller"
@@ -66,7 +65,7 @@ var ErrWatched = errors.New("the connection is wrapped already")
 // and keeps nothing alive but the client.
 type Token struct {
 	client Client               // set by Init
-	id     uint64               // set by Add, before other goroutines use the token; 0 if never added
+	id     uint64               // in the table of the hub, once it was there; set before other goroutines use the token
 	solo   atomic.Pointer[solo] // serves a token without a hub; nil before it is needed
 
 	// Guarded by the mu of the token's clock.
@@ -74,6 +73,8 @@ type Token struct {
 	prev, next *Token       // in the list of a bucket
 	state      checkState
 	gone       bool // Check is not to be called any more
+
+	added bool // set by Add, before other goroutines use the token
 
 	// Guarded by hub.mu.
 	busy    bool  // Notice or Settle is under way
@@ -84,8 +85,32 @@ type Token struct {
 // Init makes t the token of c.
 func (t *Token) Init(c Client) { t.client = c }
 
-// Added reports whether t was ever added.
-func (t *Token) Added() bool { return t.id != 0 }
+// Join makes t one of Clients, which Add does, too.
+func (t *Token) Join() {
+	if !t.added {
+		process.join(t)
+	}
+}
+
+// Clients yields all clients that were added or have joined, and were not forgotten. No
+// lock is held meanwhile; one that comes or goes meanwhile may be missed or yielded.
+func Clients(yield func(Client) bool) {
+	var memory [chunkSlots]Client
+	for n := 0; ; n++ {
+		batch, more := process.clients(n, memory[:0])
+		for _, c := range batch {
+			if !yield(c) {
+				return
+			}
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// hasHub reports whether the hub serves t, and not a solo.
+func (t *Token) hasHub() bool { return t.added && t.solo.Load() == nil }
 
 // Add has the socket fd watched for the client of t. The caller holds fd open
 // meanwhile. The error wraps errors.ErrUnsupported where the system has no means, and
@@ -101,7 +126,7 @@ func Add(t *Token, fd uintptr) error {
 // clock may round up by 1/32 of the wait. A token that was never added gets a clock of
 // its own.
 func (t *Token) Wake(when time.Time) {
-	if t.id != 0 && t.solo.Load() == nil {
+	if t.hasHub() {
 		process.clock.wake(t, when)
 	} else {
 		t.ownSolo().clock.wake(t, when)
@@ -111,7 +136,7 @@ func (t *Token) Wake(when time.Time) {
 // FollowClose has the hub call Open about once a second. When Open returns false, the
 // hub forgets t and calls Closed.
 func (t *Token) FollowClose() {
-	if t.id != 0 && t.solo.Load() == nil {
+	if t.hasHub() {
 		process.followClose(t)
 	} else {
 		t.ownSolo().followClose()
@@ -120,7 +145,7 @@ func (t *Token) FollowClose() {
 
 // Remove ends the watch of t before its descriptor, that of raw, is closed: a duplicate
 // of the descriptor would keep the registration and go on reporting.
-func (t *Token) Remove(raw syscall.RawConn) {
+func (t *Token) Remove(raw interface{ Control(func(uintptr)) error }) {
 	if p := process.pollerOf(t); p != nil {
 		// If the application has closed the descriptor already, the kernel did the rest.
 		_ = raw.Control(func(fd uintptr) { p.Remove(fd, t.id) })
@@ -134,7 +159,7 @@ func (t *Token) Forget() {
 	process.forget(t)
 	if s := t.solo.Load(); s != nil {
 		s.forget()
-	} else if t.id != 0 {
+	} else if t.added {
 		process.clock.remove(t)
 	}
 }
