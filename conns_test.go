@@ -1,0 +1,136 @@
+package liveness_test
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
+	shared "github.com/go-liveness/liveness/internal/watch"
+	"github.com/go-liveness/liveness/livenesstest"
+)
+
+// checkConns fails unless the group has want, each once.
+func checkConns(t *testing.T, group *liveness.Group, want ...*liveness.Conn) {
+	t.Helper()
+	times := make(map[*liveness.Conn]int)
+	for c := range group.Conns() {
+		times[c]++
+	}
+	for _, c := range want {
+		if times[c] != 1 {
+			t.Errorf("Conns has %v %d times", c.NetConn().LocalAddr(), times[c])
+		}
+		delete(times, c)
+	}
+	if len(times) > 0 {
+		t.Errorf("Conns has %d that it should not have", len(times))
+	}
+}
+
+// TestConnsHasEveryKindUntilClose also those without a socket, and those in a bubble, whose clock and goroutines are its own.
+func TestConnsHasEveryKindUntilClose(t *testing.T) {
+	testutil.Deadline(t)
+	testutil.NeedsNotices(t)
+	group := new(liveness.Group)
+	cfg := &liveness.Config{Group: group}
+	kinds := func(t *testing.T) (conns []*liveness.Conn) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { far.Close() })
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		testutil.Must(t, err)
+		defer l.Close()
+		peer, err := net.Dial("tcp4", l.Addr().String())
+		testutil.Must(t, err)
+		t.Cleanup(func() { peer.Close() })
+		conn, err := l.Accept()
+		testutil.Must(t, err)
+		return append(conns, wrap(t, near, cfg), wrap(t, conn, cfg))
+	}
+	outside := kinds(t)
+	synctest.Test(t, func(t *testing.T) {
+		inside := kinds(t)
+		checkConns(t, group, append(inside, outside...)...)
+		for _, c := range inside {
+			c.Close()
+		}
+		checkConns(t, group, outside...)
+	})
+	for i, c := range outside {
+		checkConns(t, group, outside[i:]...)
+		c.Close()
+	}
+	checkConns(t, group)
+}
+
+// TestConnsLosesTheForgotten whatever they are. They are counted no longer, and leave no entry behind.
+func TestConnsLosesTheForgotten(t *testing.T) {
+	testutil.Deadline(t)
+	group, before := new(liveness.Group), shared.State().Clients
+	for range 100 {
+		near, _ := net.Pipe()
+		conn, _ := testutil.Accept(t, testutil.Listen(t, "tcp4"))
+		for _, conn := range []net.Conn{near, conn} {
+			_, err := liveness.Wrap(conn, &liveness.Config{Group: group})
+			testutil.Must(t, err)
+		}
+	}
+	testutil.Until(t, "none is left", func() bool {
+		runtime.GC()
+		return group.Stats().Open == 0 && shared.State().Clients <= before
+	})
+	checkConns(t, group)
+}
+
+// TestConnsHasThoseThatStay once, while others are added, closed and forgotten.
+func TestConnsHasThoseThatStay(t *testing.T) {
+	testutil.Deadline(t)
+	group, stay := new(liveness.Group), new(liveness.Group)
+	var stays []*liveness.Conn
+	add := func(group *liveness.Group) *liveness.Conn {
+		near, _ := net.Pipe()
+		c, err := liveness.Wrap(near, &liveness.Config{Group: group})
+		if err != nil {
+			t.Error(err)
+		}
+		return c
+	}
+	var work, looks sync.WaitGroup
+	for i := range 200 {
+		if i%20 == 0 {
+			conn, _ := livenesstest.Pair(t, "tcp4")
+			stays = append(stays, wrap(t, conn, &liveness.Config{Group: stay}))
+		}
+		stays = append(stays, add(stay))
+		defer stays[len(stays)-1].Close()
+	}
+	stop := make(chan struct{})
+	looks.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				checkConns(t, stay, stays...)
+				runtime.GC()
+			}
+		}
+	})
+	for range 4 {
+		work.Go(func() {
+			for i := range 2000 {
+				if c := add(group); i%4 > 0 {
+					c.Close()
+				}
+			}
+		})
+	}
+	work.Wait()
+	close(stop)
+	looks.Wait()
+	testutil.Until(t, "none is open", func() bool { runtime.GC(); return group.Stats().Open == 0 })
+	checkConns(t, group)
+}
