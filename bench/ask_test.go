@@ -80,14 +80,20 @@ func rawPeek(fd int) bool {
 // sysPoll is SYS_POLL, which x/sys has only where the kernel has it.
 var sysPoll = map[string]uintptr{"amd64": 7, "386": 168, "arm": 168, "s390x": 168, "ppc64le": 167}[runtime.GOARCH]
 
+// rawPoll asks again after a signal, such as Go's scheduler sends: it interrupts even a poll that does not wait.
 func rawPoll(fd int) bool {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
-	if sysPoll == 0 {
-		n, err := unix.Poll([]unix.PollFd{p}, 0)
-		return n == 0 && err == nil
+	for {
+		if sysPoll == 0 {
+			if n, err := unix.Poll([]unix.PollFd{p}, 0); err != unix.EINTR {
+				return n == 0 && err == nil
+			}
+			continue
+		}
+		if n, _, errno := unix.RawSyscall(sysPoll, uintptr(unsafe.Pointer(&p)), 1, 0); errno != unix.EINTR {
+			return n == 0 && errno == 0
+		}
 	}
-	n, _, errno := unix.RawSyscall(sysPoll, uintptr(unsafe.Pointer(&p)), 1, 0)
-	return n == 0 && errno == 0
 }
 
 func pollUnderControl(raw syscall.RawConn) func() bool {
