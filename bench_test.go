@@ -115,9 +115,10 @@ func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Pe
 }
 
 // benchRetained returns the bytes that one of n wrapped connections keeps beyond the bare
-// one, and the goroutines that all of them together add.
+// one, its part of the tables included, and the goroutines that all of them together add.
 func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, goroutines int) {
-	benchConn(tb) // what connections share is there
+	first, _ := benchConn(tb) // what connections share is there
+	defer first.Close()       // and then the tables are given back
 	conns, _, closeAll := benchMany(tb, n)
 	defer closeAll()
 	heap := func() int64 {

@@ -10,7 +10,7 @@ type table struct {
 	chunks []*chunk // a slot stays where it is, so that growing copies no slots
 	top    uint32   // the highest slot that was ever used; slot 0 is not
 	free   uint32   // the first of the list of slots without a token; 0 if there is none
-	heads  []uint32 // a hash table by descriptor: the first slot of each list; a power of two long
+	heads  []uint32 // a hash table by descriptor: the first slot of each list, of two as a rule; a power of two long
 	count  int      // slots with a token
 	serial uint32   // the last one given
 }
@@ -49,7 +49,7 @@ func (b *table) join(t *Token) {
 
 // add is join for a token with a descriptor.
 func (b *table) add(t *Token, fd uintptr) {
-	if b.count >= len(b.heads) {
+	if b.count >= 2*len(b.heads) {
 		b.grow()
 	}
 	b.join(t)
