@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"sync"
 
 	"github.com/go-liveness/liveness/internal/counters"
 	"github.com/go-liveness/liveness/internal/watch"
@@ -29,9 +28,6 @@ type Group struct {
 	Name string
 
 	counters counters.Counters
-
-	mu    sync.Mutex    // guards empty
-	empty chan struct{} // closed when no connection is open; nil if nothing waits for that
 }
 
 // Conns returns the connections of the group that are not closed yet by the local side,
@@ -68,23 +64,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	if g == nil {
 		return nil
 	}
-	for {
-		g.mu.Lock()
-		if g.counters.Open() == 0 {
-			g.mu.Unlock()
-			return nil
-		}
-		if g.empty == nil {
-			g.empty = make(chan struct{})
-		}
-		empty := g.empty
-		g.mu.Unlock()
-		select {
-		case <-empty:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return g.counters.Wait(ctx)
 }
 
 // Close closes all connections of the group, and returns their errors joined.
@@ -94,16 +74,6 @@ func (g *Group) Close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// left is called when the last connection was closed.
-func (g *Group) left() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.empty != nil && g.counters.Open() == 0 {
-		close(g.empty)
-		g.empty = nil
-	}
 }
 
 // Conns returns the connections of the whole process that are not closed yet by the local

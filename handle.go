@@ -5,6 +5,7 @@ import (
 	"time"
 	"weak"
 
+	"github.com/go-liveness/liveness/internal/counters"
 	"github.com/go-liveness/liveness/internal/readclock"
 	"github.com/go-liveness/liveness/internal/watch"
 )
@@ -149,30 +150,28 @@ func forget(h *handle) {
 
 // join counts a connection, and makes it one that Conns returns.
 func (h *handle) join() {
-	totals.Join()
-	if g := h.group; g != nil {
-		g.counters.Join()
-	}
+	h.counts((*counters.Counters).Join)
 	h.set(listed)
 	h.Join()
 }
 
 // leave is the opposite of join. The second time does nothing.
 func (h *handle) leave() {
-	if !h.clear(listed) {
-		return
-	}
-	totals.Leave()
-	if g := h.group; g != nil && g.counters.Leave() == 0 {
-		g.left()
+	if h.clear(listed) {
+		h.counts((*counters.Counters).Leave)
 	}
 }
 
 // count counts an end by its reason.
 func (h *handle) count(e *ending) {
 	i := ReasonOf(e.err).index()
-	totals.End(i)
+	h.counts(func(k *counters.Counters) { k.End(i) })
+}
+
+// counts calls f with all that count the connection.
+func (h *handle) counts(f func(*counters.Counters)) {
+	f(&totals)
 	if g := h.group; g != nil {
-		g.counters.End(i)
+		f(&g.counters)
 	}
 }

@@ -1,9 +1,11 @@
 package counters
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 )
@@ -32,5 +34,28 @@ func TestCountersLoseNothing(t *testing.T) {
 	assert.EqualValues(t, goroutines*each, k.All())
 	assert.EqualValues(t, goroutines*each/2, ended)
 	assert.Equal(t, goroutines*each/2, k.Open())
-	assert.Equal(t, k.Open()-1, k.Leave())
+}
+
+// TestWaitReturnsOnceNoneIsOpen of several, or with the error of its context.
+func TestWaitReturnsOnceNoneIsOpen(t *testing.T) {
+	var k Counters
+	assert.NoError(t, k.Wait(t.Context()), "none was ever open")
+	k.Join()
+	synctest.Test(t, func(t *testing.T) {
+		k.Join()
+		ctx, cancel := context.WithCancel(t.Context())
+		waited := make(chan error, 3)
+		for range 2 {
+			go func() { waited <- k.Wait(t.Context()) }()
+		}
+		go func() { waited <- k.Wait(ctx) }()
+		k.Leave()
+		synctest.Wait()
+		assert.Empty(t, waited, "one is open")
+		cancel()
+		assert.Equal(t, context.Canceled, <-waited)
+		k.Leave()
+		assert.NoError(t, <-waited)
+		assert.NoError(t, <-waited)
+	})
 }
