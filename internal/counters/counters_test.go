@@ -12,7 +12,7 @@ import (
 
 // TestCountersLoseNothing of what goroutines count at once.
 func TestCountersLoseNothing(t *testing.T) {
-	const goroutines, each = 4, 1000
+	const goroutines, each = 4, 100_000
 	var k Counters
 	var all sync.WaitGroup
 	for range goroutines {
