@@ -12,11 +12,14 @@ import (
 
 // TestCountersLoseNothing of what goroutines count at once.
 func TestCountersLoseNothing(t *testing.T) {
-	const goroutines, each = 4, 100_000
+	const goroutines, each = 4, 200_000
 	var k Counters
-	var all sync.WaitGroup
+	var begun, all sync.WaitGroup
+	begun.Add(goroutines)
 	for range goroutines {
 		all.Go(func() {
+			begun.Done()
+			begun.Wait()
 			for i := range each {
 				k.Join()
 				if i%2 == 0 {
