@@ -109,6 +109,11 @@ func (h *History) Defer(own int32) bool {
 		return false
 	}
 	h.set(deferred)
-	// The last of them may have looked for the flag before it was set.
+	return h.leftToIO(own)
+}
+
+// leftToIO reports whether a Read or Write decides after deferred was set: the last of them
+// may have looked for it before.
+func (h *History) leftToIO(own int32) bool {
 	return h.inIO.Load() > own || !h.clear(deferred)
 }

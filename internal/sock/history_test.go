@@ -48,6 +48,29 @@ func TestDeferNeedsAReadOrWriteOfAnother(t *testing.T) {
 	assert.False(t, k.Defer(0))
 }
 
+// The last Read returns while Defer is between its two looks at it: before deferred is set, so that the event decides, or
+// after, so that the Read does.
+func TestDeferAsksAgainWhetherAReadIsLeft(t *testing.T) {
+	var k History
+	k.BeginIO()
+	assert.False(t, k.EndIO())
+	k.set(deferred)
+	assert.False(t, k.leftToIO(0), "the event decides")
+	assert.False(t, k.Deferred())
+
+	k.BeginIO()
+	k.set(deferred)
+	assert.True(t, k.EndIO(), "the Read decides")
+	assert.True(t, k.leftToIO(0))
+	assert.False(t, k.Deferred())
+
+	k.BeginIO()
+	k.set(deferred)
+	assert.True(t, k.leftToIO(0), "one is under way")
+	assert.False(t, k.leftToIO(1), "its own")
+	assert.False(t, k.Deferred())
+}
+
 // Of an event that races with the end of the last Read, exactly one decides.
 func TestDeferredEventIsDecidedOnce(t *testing.T) {
 	for range 50_000 {
