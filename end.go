@@ -117,9 +117,7 @@ func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 	e.freeze(s)
 	e.cause.evidence = e.snapshot.evidence
 	e.rest.set(s)
-	if c.publish(e) && !c.sock.watched {
-		c.interrupt()
-	}
+	c.publish(e)
 }
 
 // longAgo is a deadline that has passed.
@@ -129,7 +127,7 @@ var longAgo = time.Unix(1, 0)
 func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watched }
 
 // interrupt ends the Reads and Writes that wait, and those to come. The methods of a
-// connection that is not package net's may block, so they run on their own.
+// connection that is not package net's may block, so they run on their own; mu is held.
 func (c *Conn) interrupt() {
 	expire := func() {
 		t := c.timeouts.Load() // which has ended it
@@ -169,13 +167,13 @@ func (e *ending) freeze(s *supervise.Sample) {
 	e.snapshot.State, e.snapshot.Err = Disconnected, e.err
 }
 
-// publish sets Err, then closes Done, then starts the callbacks. The first end stays;
-// publish reports false for a later one, and does nothing.
-func (c *Conn) publish(e *ending) bool {
+// publish sets Err, then closes Done, then starts the callbacks. The first end stays; for a
+// later one publish does nothing.
+func (c *Conn) publish(e *ending) {
 	c.mu.Lock()
 	if c.end.Load() != nil {
 		c.mu.Unlock()
-		return false
+		return
 	}
 	contexts, callbacks := c.calls.TakeAll()
 	atEnd := c.atEnd
@@ -185,6 +183,9 @@ func (c *Conn) publish(e *ending) bool {
 	}
 	e.age = c.age()
 	c.end.Store(e)
+	if c.interrupts(e) {
+		c.interrupt() // before anybody can know of it: a copy that waits must not go on
+	}
 	if c.done != nil {
 		close(c.done)
 	}
@@ -209,7 +210,6 @@ func (c *Conn) publish(e *ending) bool {
 	for ; callbacks != nil; callbacks = callbacks.Next {
 		go callbacks.F(e.err)
 	}
-	return true
 }
 
 // record keeps e for livenessdebug, if that is in use. It runs no code of the application,
