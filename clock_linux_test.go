@@ -66,7 +66,7 @@ func controlledLine(t *testing.T, cfg *liveness.Config) (*testutil.Line, *contro
 
 func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	testutil.NeedsTCPInfo(t)
-	const timeout, children = 2 * time.Second, 100
+	const timeout, children = time.Second, 25
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)

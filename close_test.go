@@ -156,6 +156,7 @@ func TestStatusAfterTheEndStaysTheEvidence(t *testing.T) {
 
 // TestMethodsAnswerWhileAReaderAndAWriterWait calls what never blocks.
 func TestMethodsAnswerWhileAReaderAndAWriterWait(t *testing.T) {
+	t.Parallel()
 	for _, load := range []string{"tcp4 reader writer", "unix reader writer", "mptcp reader writer"} {
 		t.Run(load, func(t *testing.T) {
 			testutil.Deadline(t)

@@ -275,6 +275,7 @@ func TestLimitedReaderGetsItsRestBack(t *testing.T) {
 // TestCopyThatWaitsHidesNoEnd has a copy wait for its other side while the peer of an AF_UNIX connection closes. A Read or
 // Write of the copy could take the errno.
 func TestCopyThatWaitsHidesNoEnd(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	testutil.NeedsNotices(t)
 	for name, begin := range map[string]func(c, up net.Conn, peer *livenesstest.Peer){

@@ -60,6 +60,7 @@ func TestReadDeliversWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
 
 // TestVerdictOutlivesSetDeadline sets deadlines that would let a bare connection wait again.
 func TestVerdictOutlivesSetDeadline(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	c, _ := stalled(t, nil)
 	for _, deadline := range []time.Time{{}, time.Now().Add(time.Hour)} {
@@ -73,6 +74,7 @@ func TestVerdictOutlivesSetDeadline(t *testing.T) {
 
 // TestRawConnReturnsTheVerdict has Read and Write of the raw connection wait before the verdict and after it.
 func TestRawConnReturnsTheVerdict(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	conn, _ := livenesstest.Pair(t, "tcp4")
 	c := wrap(t, conn, &liveness.Config{StallTimeout: 200 * time.Millisecond})
@@ -105,6 +107,7 @@ func (c *cipherConn) Read(b []byte) (int, error) {
 
 // TestVerdictAboveACipherReturnsNoRawBytes has bytes unread that only the wrapped Read can read.
 func TestVerdictAboveACipherReturnsNoRawBytes(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	c := wrap(t, &cipherConn{conn.(*net.TCPConn)}, &liveness.Config{StallTimeout: 200 * time.Millisecond})
@@ -122,6 +125,7 @@ func TestVerdictAboveACipherReturnsNoRawBytes(t *testing.T) {
 // TestRetryLoopEnds has a Read in the loop that goes on after time-outs of its own deadlines, as programs poll for their own
 // shutdown.
 func TestRetryLoopEnds(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*livenesstest.Peer, net.Conn){
 		"close":     func(peer *livenesstest.Peer, _ net.Conn) { peer.Close() },
 		"reset":     func(peer *livenesstest.Peer, _ net.Conn) { peer.Reset() },

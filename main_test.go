@@ -1,7 +1,6 @@
 package liveness_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -14,10 +13,7 @@ import (
 // TestMain fails if the library has left a goroutine behind once every test has closed its connections.
 func TestMain(m *testing.M) {
 	livenesstest.Main()
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		f.Value.Set("96") // most tests wait for timers of the kernel
-	}
+	testutil.MostlyWait(400)
 	code := m.Run()
 	if left := testutil.LeftGoroutines(); code == 0 && len(left) > 0 && !testutil.RunsAlone() {
 		fmt.Fprintf(os.Stderr, "goroutines of the library are left:\n\n%s\n", strings.Join(left, "\n\n"))

@@ -122,6 +122,7 @@ func TestErrorQueueDoesNotHideAnOrderlyEnd(t *testing.T) {
 // TestKernelTimeoutIsLost cuts the cable and leaves it to the kernel's own timers to give up. Their errno is ETIMEDOUT, which
 // is never a reset, and a loop that retries after time-outs must come to an end.
 func TestKernelTimeoutIsLost(t *testing.T) {
+	t.Parallel()
 	keepAlive := func(s *scene) {
 		config := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1} // sooner is not to be had
 		testutil.Must(s.T, s.bare.(*net.TCPConn).SetKeepAliveConfig(config))
@@ -184,6 +185,7 @@ func TestKernelTimeoutIsLost(t *testing.T) {
 
 // TestResetAfterUnansweredProbesIsAReset resets while the kernel has asked in vain, which leaves the counters of a time-out.
 func TestResetAfterUnansweredProbesIsAReset(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		option, value int // of TCP
 		keepAlive     net.KeepAliveConfig

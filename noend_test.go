@@ -113,10 +113,12 @@ var noEndings = []noEnding{
 func TestNoEndings(t *testing.T) { playNoEndings(t, noEndings) }
 
 func playNoEndings(t *testing.T, list []noEnding) {
+	t.Parallel()
 	for _, n := range list {
 		for _, on := range n.on {
 			for _, end := range strings.Fields(n.then) {
 				t.Run(strings.ReplaceAll(n.name+"/"+on+"/"+end, " ", "_"), func(t *testing.T) {
+					t.Parallel()
 					testutil.Deadline(t)
 					n.play(t, on, end)
 				})

@@ -49,6 +49,7 @@ func onUncounted(t *testing.T, cfg *liveness.Config, f func(t *testing.T, c *liv
 var eightMB = bytes.Repeat([]byte("0123456789abcdef"), 1<<19) // 8 MB
 
 func TestWriteWithoutProgressIsStalled(t *testing.T) {
+	t.Parallel()
 	for name, write := range map[string]func(*liveness.Conn) error{
 		"Write": func(c *liveness.Conn) error { _, err := c.Write(eightMB); return err },
 		"WriteBuffers": func(c *liveness.Conn) error {
@@ -73,6 +74,7 @@ func TestWriteWithoutProgressIsStalled(t *testing.T) {
 }
 
 func TestWriteWithProgressIsNotStalled(t *testing.T) {
+	t.Parallel()
 	const timeout = 2 * time.Second // many times what a busy machine adds to a pause
 	for name, play := range map[string]func(t *testing.T, c *liveness.Conn, peer *livenesstest.Peer){
 		"slow reader": func(t *testing.T, c *liveness.Conn, peer *livenesstest.Peer) {
@@ -165,6 +167,7 @@ func TestWritesDoNotMix(t *testing.T) {
 }
 
 func TestReadThatWaitsIsIdle(t *testing.T) {
+	t.Parallel()
 	for name, read := range map[string]func(t *testing.T, c *liveness.Conn) error{
 		"Read": func(_ *testing.T, c *liveness.Conn) error {
 			_, err := io.Copy(io.Discard, struct{ io.Reader }{c})

@@ -60,6 +60,7 @@ func (v verdict) ends(l *testutil.Line) {
 }
 
 func TestReadReturnsWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
+	t.Parallel()
 	lost := []string{"lost in flight", "lost idle"}
 	for name, read := range map[string]func(*testutil.Line) (string, error){
 		"Read": func(l *testutil.Line) (string, error) {
@@ -190,6 +191,7 @@ func TestDeadlinesDoNotReviveWhatAVerdictHasEnded(t *testing.T) {
 }
 
 func TestLoopThatRetriesAfterTimeoutsEnds(t *testing.T) {
+	t.Parallel()
 	for name, deadline := range map[string]time.Duration{"without deadlines": 0, "with deadlines": 50 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {

@@ -54,6 +54,7 @@ func TestWatchTellsHowABareConnectionEnds(t *testing.T) {
 
 // TestWatchInterruptsNothing has a verdict published while the application waits in Read.
 func TestWatchInterruptsNothing(t *testing.T) {
+	t.Parallel()
 	testutil.Deadline(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	c := beside(t, conn, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
@@ -88,6 +89,7 @@ func needsReceived(t *testing.T, c *liveness.Conn) {
 
 // TestWatchNoticesThatTheApplicationClosed, also after the peer has ended the connection.
 func TestWatchNoticesThatTheApplicationClosed(t *testing.T) {
+	t.Parallel()
 	testutil.NeedsNotices(t)
 	for _, first := range []string{"application", "peer"} {
 		t.Run(first, func(t *testing.T) {
@@ -176,6 +178,7 @@ func TestWatchAndWrapRefuseWhatIsWatched(t *testing.T) {
 
 // TestConnContextWatchesABareConnection of HTTP/1.1 and HTTP/2, with no listener of the library.
 func TestConnContextWatchesABareConnection(t *testing.T) {
+	t.Parallel()
 	testutil.NeedsNotices(t)
 	for _, http2 := range []bool{false, true} {
 		testutil.Deadline(t)

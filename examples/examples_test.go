@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/examples/internal/program"
+	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -28,6 +29,7 @@ const never = "-step=1h"
 
 func TestMain(m *testing.M) {
 	livenesstest.Main()
+	testutil.MostlyWait(100)
 	os.Exit(m.Run())
 }
 

@@ -18,16 +18,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/livenessdebug"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// chromium is a headless Chromium that opens url.
-func chromium(ctx context.Context, t *testing.T, url string, args ...string) *exec.Cmd {
+func needsChromium(t *testing.T) (path string) {
+	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Skip("ci/page.sh installs what this test needs: ", err)
 	}
+	return path
+}
+
+// chromium is a headless Chromium that opens url.
+func chromium(ctx context.Context, t *testing.T, url string, args ...string) *exec.Cmd {
+	path := needsChromium(t)
 	profile, err := os.MkdirTemp("", "livenessdebug")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(profile) }) // a process of Chromium may still be writing there
@@ -134,12 +141,16 @@ func newScene(t *testing.T) (s scene) {
 }
 
 func TestBrowserShowsEndsOfRealPeers(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("a cable can be cut on Linux only")
 	}
+	needsChromium(t)
+	if !testutil.Alone(t) { // the page shows every connection of the process
+		return
+	}
 	server := httptest.NewServer(livenessdebug.Handler(nil))
 	t.Cleanup(server.Close)
-	browse(t, server.URL, "--dump-dom") // or skip, before the scene takes its time
 	s := newScene(t)
 
 	page := browse(t, server.URL, "--dump-dom")
@@ -174,6 +185,7 @@ func TestBrowserShowsEndsOfRealPeers(t *testing.T) {
 }
 
 func TestBrowserReloadsThePageWithScriptsOff(t *testing.T) {
+	t.Parallel()
 	h, requests := livenessdebug.Handler(nil), make(chan string, 100)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests <- r.URL.String()
@@ -197,6 +209,7 @@ func TestBrowserReloadsThePageWithScriptsOff(t *testing.T) {
 }
 
 func TestBrowserIsRefusedUnderAForeignName(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(livenessdebug.Handler(nil))
 	t.Cleanup(server.Close)
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())

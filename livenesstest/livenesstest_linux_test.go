@@ -139,6 +139,7 @@ func needsCut(t *testing.T) {
 }
 
 func TestCut(t *testing.T) {
+	t.Parallel()
 	needsCut(t)
 	for _, network := range []string{"tcp4", "tcp6"} {
 		t.Run("far end "+network, func(t *testing.T) {

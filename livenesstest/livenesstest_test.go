@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 		select {}
 	}
 	livenesstest.Main()
+	testutil.MostlyWait(100)
 	os.Exit(m.Run())
 }
 
@@ -37,6 +39,7 @@ const patience = 20 * time.Second
 var networks = []string{"tcp4", "tcp6", "unix", "mptcp"}
 
 func onEvery(t *testing.T, test func(t *testing.T, network string)) {
+	t.Parallel()
 	for _, network := range networks {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()
@@ -348,6 +351,7 @@ func pairTLS(t *testing.T, network string) (conn *tls.Conn, peer *livenesstest.P
 
 // A goroutine that waits in a Write of TLS holds the lock that an alert needs. No deadline of the test's ends its wait.
 func TestCloseWakesWriterTLS(t *testing.T) {
+	t.Parallel()
 	for _, network := range append([]string{"pipe"}, networks...) {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()

@@ -3,11 +3,13 @@ package testutil
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +56,14 @@ var processes = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// MostlyWait lets that many tests run side by side, unless -parallel says otherwise: they wait for timers of the kernel.
+func MostlyWait(tests int) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(tests))
+	}
+}
 
 // LibraryGoroutines returns the stacks of the goroutines that the library itself has started and that still run.
 func LibraryGoroutines() (stacks []string) {
