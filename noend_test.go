@@ -113,7 +113,6 @@ var noEndings = []noEnding{
 func TestNoEndings(t *testing.T) { playNoEndings(t, noEndings) }
 
 func playNoEndings(t *testing.T, list []noEnding) {
-	t.Parallel()
 	for _, n := range list {
 		for _, on := range n.on {
 			for _, end := range strings.Fields(n.then) {

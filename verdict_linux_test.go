@@ -36,8 +36,18 @@ var verdicts = map[string]verdict{
 	"idle":           {config: liveness.Config{ReadIdleTimeout: 300 * time.Millisecond}, reason: liveness.ErrPeerIdle, begin: func(*testutil.Line) {}},
 }
 
-// eachVerdict runs f on a line for each verdict, but for those named.
-func eachVerdict(t *testing.T, f func(t *testing.T, v verdict, l *testutil.Line), except ...string) {
+// line has the peer send what stays unread, and then wraps: a time-out may be due soon after.
+func (v verdict) line(t *testing.T, unread string) *testutil.Line {
+	t.Helper()
+	conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
+	_, err := peer.Write([]byte(unread))
+	testutil.Must(t, err)
+	testutil.Eventually(t, "received", func() bool { return received(t, conn) == len(unread) })
+	return testutil.LineOf(t, conn, peer, &v.config)
+}
+
+// eachVerdict runs f for each verdict, but for those named, on a line with this unread.
+func eachVerdict(t *testing.T, unread string, f func(t *testing.T, v verdict, l *testutil.Line), except ...string) {
 	t.Parallel()
 	testutil.NeedsTCPInfo(t)
 	for name, v := range verdicts {
@@ -46,7 +56,7 @@ func eachVerdict(t *testing.T, f func(t *testing.T, v verdict, l *testutil.Line)
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f(t, v, testutil.NewLine(t, &v.config))
+			f(t, v, v.line(t, unread))
 		})
 	}
 }
@@ -74,16 +84,13 @@ func TestReadReturnsWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
 		"ReadFrom of a limit": func(l *testutil.Line) (string, error) { return copiedFrom(l, nil, io.LimitReader(l.Conn, 1<<20)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {
-				_, err := l.Peer.Write([]byte("last words"))
-				l.Must(err)
-				l.Wait("received", func(s liveness.Status) bool { return s.Unread == 10 })
+			eachVerdict(t, "last words", func(t *testing.T, v verdict, l *testutil.Line) {
 				v.begin(l)
 				v.ends(l)
 				if v.reason != liveness.ErrPeerLost { // the peer is there, and may go on
-					_, err = l.Peer.Write([]byte("too late"))
+					_, err := l.Peer.Write([]byte("too late"))
 					l.Must(err)
-					testutil.Eventually(t, "received", func() bool { return unread(l) == 18 })
+					testutil.Eventually(t, "received", func() bool { return received(t, l.Bare) == 18 })
 				}
 				got, err := read(l)
 				kernels := v.reason == liveness.ErrPeerLost && errors.Is(err, syscall.ETIMEDOUT) // which a splice returns
@@ -122,7 +129,7 @@ func copiedFrom(l *testutil.Line, to io.Writer, from io.Reader) (string, error) 
 }
 
 func TestParkedRawReadReturnsTheVerdict(t *testing.T) {
-	eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {
+	eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
 		raw, err := l.Conn.SyscallConn()
 		l.Must(err)
 		done := make(chan error, 1)
@@ -147,8 +154,10 @@ func TestParkedRawReadReturnsTheVerdict(t *testing.T) {
 	})
 }
 
-func unread(l *testutil.Line) (n int) {
-	testutil.Control(l.TB, l.Bare, func(fd int) error {
+// received counts what the kernel has for a Read.
+func received(tb testing.TB, conn *net.TCPConn) (n int) {
+	tb.Helper()
+	testutil.Control(tb, conn, func(fd int) error {
 		count, err := unix.IoctlGetUint32(fd, unix.SIOCINQ) // the kernel's int has 32 bits
 		n = int(count)
 		return err
@@ -157,7 +166,7 @@ func unread(l *testutil.Line) (n int) {
 }
 
 func TestDeadlinesDoNotReviveWhatAVerdictHasEnded(t *testing.T) {
-	eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {
+	eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
 		l.Park()
 		v.begin(l)
 		stop := make(chan struct{})
@@ -194,7 +203,7 @@ func TestLoopThatRetriesAfterTimeoutsEnds(t *testing.T) {
 	t.Parallel()
 	for name, deadline := range map[string]time.Duration{"without deadlines": 0, "with deadlines": 50 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
-			eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {
+			eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
 				ended := make(chan error, 1)
 				go func() {
 					for b := make([]byte, 100); ; {
@@ -228,7 +237,7 @@ func TestLoopThatRetriesAfterTimeoutsEnds(t *testing.T) {
 
 // After Lost and Stalled the kernel keeps nothing. After Idle what was written still arrives.
 func TestCloseAfterAVerdictFreesTheBuffers(t *testing.T) {
-	eachVerdict(t, func(t *testing.T, v verdict, l *testutil.Line) {
+	eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
 		if v.reason != liveness.ErrPeerIdle {
 			l.Must(l.Bare.SetLinger(5))
 		}
