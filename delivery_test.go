@@ -58,20 +58,6 @@ func TestReadDeliversWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
 	}
 }
 
-// TestVerdictOutlivesSetDeadline sets deadlines that would let a bare connection wait again.
-func TestVerdictOutlivesSetDeadline(t *testing.T) {
-	t.Parallel()
-	testutil.Deadline(t)
-	c, _ := stalled(t, nil)
-	for _, deadline := range []time.Time{{}, time.Now().Add(time.Hour)} {
-		testutil.Must(t, c.SetDeadline(deadline))
-		testutil.Must(t, c.SetReadDeadline(deadline))
-		testutil.Must(t, c.SetWriteDeadline(deadline))
-		isVerdict(t, "Read", testutil.Await(t, testutil.GoReadAll(c)).Err, liveness.ErrPeerStalled)
-		isVerdict(t, "Write", testutil.Await(t, testutil.GoWrite(c)), liveness.ErrPeerStalled)
-	}
-}
-
 // TestRawConnReturnsTheVerdict has Read and Write of the raw connection wait before the verdict and after it.
 func TestRawConnReturnsTheVerdict(t *testing.T) {
 	t.Parallel()

@@ -230,22 +230,41 @@ func TestWrapTakesAConnThatCannotBeCompared(t *testing.T) {
 	}
 }
 
-// TestFromFindsTheConnBeneath looks for a Conn where there is one, and where there is none.
+// TestFromFindsTheConnBeneath follows NetConn and embedded connections, and never to a wrong one.
 func TestFromFindsTheConnBeneath(t *testing.T) {
 	testutil.Deadline(t)
 	conn, _ := livenesstest.Pair(t, "tcp4")
 	c := wrap(t, conn, nil)
 	server, _ := testutil.TLSConfigs(t)
-	for name, above := range map[string]net.Conn{"itself": c, "TLS": tls.Server(c, server), "TLS twice": tls.Server(tls.Server(c, server), server)} {
-		got, ok := liveness.From(above)
-		from, found := liveness.FromContext(liveness.ConnContext(t.Context(), above))
-		if got != c || !ok || from != c || !found {
-			t.Errorf("%s: From = %p, FromContext = %p, want %p", name, got, from, c)
-		}
+	type exported struct{ net.Conn }
+	type pointer struct{ *liveness.Conn }
+	type named struct {
+		net.Conn
+		Under net.Conn
 	}
-	for name, other := range map[string]net.Conn{"bare": conn, "nil": nil, "nil TLS": (*tls.Conn)(nil), "nil Conn": (*liveness.Conn)(nil)} {
-		if got, ok := liveness.From(other); got != nil || ok {
-			t.Errorf("%s: From = %p, %t", name, got, ok)
+	cycle := &exported{}
+	cycle.Conn = cycle
+	for want, conns := range map[*liveness.Conn]map[string]net.Conn{
+		c: {
+			"itself": c, "TLS": tls.Server(c, server), "TLS twice": tls.Server(tls.Server(c, server), server), "struct": exported{c},
+			"pointer to struct": &exported{c}, "two levels": &exported{exported{c}}, "*Conn embedded": pointer{c}, "a field besides": named{c, conn},
+		},
+		nil: {
+			"bare": conn, "nil": nil, "nil TLS": (*tls.Conn)(nil), "nil Conn": (*liveness.Conn)(nil), "only a named field": named{conn, c},
+			"hidden": hidden{c}, "nil inside": exported{}, "nil pointer": (*exported)(nil), "cycle": cycle,
+		},
+	} {
+		for name, above := range conns {
+			got, ok := liveness.From(above)
+			if got != want || ok != (want != nil) {
+				t.Errorf("%s: From = %p, %t; want %p", name, got, ok, want)
+			}
+			if want == nil {
+				continue
+			}
+			if from, found := liveness.FromContext(liveness.ConnContext(t.Context(), above)); from != c || !found {
+				t.Errorf("%s: FromContext = %p, %t; want %p", name, from, found, c)
+			}
 		}
 	}
 	if got, ok := liveness.FromContext(t.Context()); got != nil || ok {

@@ -246,21 +246,6 @@ func TestAbortedSocketIsAReset(t *testing.T) {
 	}
 }
 
-// TestUnreadCountsWhatIsBehindUrgentData has the next byte be urgent, at which SIOCINQ stops.
-func TestUnreadCountsWhatIsBehindUrgentData(t *testing.T) {
-	testutil.Deadline(t)
-	testutil.NeedsCountBehindUrgent(t)
-	s := newScene(t, "tcp4")
-	sendTo(t, s.wire.NetConn(), []byte("!"), unix.MSG_OOB)
-	s.send(message)
-	barrier(t)
-	if n := s.watched().Status().Unread; n < len(message) || n > len(message)+1 {
-		t.Errorf("Status().Unread = %d, the peer sent %d and an urgent one", n, len(message))
-	}
-	s.peerClosesWrite()
-	s.checkRead(eof)
-}
-
 // TestCloseWriteBeforeWrapDoesNotMakeAFINAReset wraps a connection whose own FIN went before, on either side of the dial.
 func TestCloseWriteBeforeWrapDoesNotMakeAFINAReset(t *testing.T) {
 	testutil.Deadline(t)

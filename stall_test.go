@@ -189,17 +189,6 @@ func TestPeerThatIsGivenNothingIsNotStalled(t *testing.T) {
 	}
 }
 
-func TestStalledPeerWhoseHostVanishesIsLost(t *testing.T) {
-	t.Parallel()
-	testutil.NeedsTCPInfo(t)
-	for _, stall := range []time.Duration{3 * time.Second, 10 * time.Second} {
-		t.Run(fmt.Sprintf("StallTimeout %v", stall), func(t *testing.T) {
-			t.Parallel()
-			vanishing{load: closedWindow, config: liveness.Config{StallTimeout: stall}}.play(t)
-		})
-	}
-}
-
 // ReadIdleTimeout counts what arrives, and whoever reads it.
 
 func TestPeerThatSendsNothingIsIdleInTime(t *testing.T) {
@@ -347,20 +336,4 @@ func notSent(l *testutil.Line) (n uint32) {
 		return err
 	})
 	return n
-}
-
-func TestDeadlinesOfTheApplicationAreItsOwn(t *testing.T) {
-	t.Parallel()
-	l := testutil.NewLine(t, &liveness.Config{ReadIdleTimeout: time.Minute, PeerTimeout: shortest, StallTimeout: shortest})
-	for range 5 {
-		began := time.Now()
-		l.Must(l.Conn.SetReadDeadline(began.Add(50 * time.Millisecond)))
-		_, err := l.Conn.Read(make([]byte, 1))
-		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took < 50*time.Millisecond || took > 50*time.Millisecond+testutil.Late {
-			t.Fatalf("Read returned %v after %v", err, took)
-		}
-		l.Lives()
-	}
-	l.Must(l.Conn.SetReadDeadline(time.Time{}))
-	l.Heard()
 }

@@ -220,6 +220,8 @@ var otherVanishings = []vanishing{
 		from: func(cut, heard time.Time) (time.Time, time.Time) {
 			return heard.Add(3*time.Second - testutil.Tick), cut.Add(4 * time.Second)
 		}},
+	{name: "behind a closed window, StallTimeout shorter", load: closedWindow, config: liveness.Config{StallTimeout: 3 * time.Second}},
+	{name: "behind a closed window, StallTimeout longer", load: closedWindow, config: liveness.Config{StallTimeout: 10 * time.Second}},
 	// Kernels before 6.15 have no TCP_RTO_MAX_MS.
 	{name: "in flight, retransmitted rarely", load: inFlight, connect: rarely},
 	{name: "behind a closed window, probed rarely", load: closedWindow, connect: rarely},

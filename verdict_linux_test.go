@@ -128,32 +128,6 @@ func copiedFrom(l *testutil.Line, to io.Writer, from io.Reader) (string, error) 
 	return string(b), err
 }
 
-func TestParkedRawReadReturnsTheVerdict(t *testing.T) {
-	eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
-		raw, err := l.Conn.SyscallConn()
-		l.Must(err)
-		done := make(chan error, 1)
-		read := func() {
-			rerr := raw.Read(func(fd uintptr) bool { _, err = unix.Read(int(fd), make([]byte, 1)); return err != unix.EAGAIN })
-			done <- errors.Join(rerr, err)
-		}
-		go read()
-		v.begin(l)
-		v.ends(l)
-		if info(l).State == unix.BPF_TCP_CLOSE {
-			return // the kernel ended it, and a raw Read takes the errno
-		}
-		for range 3 { // the first one waited
-			err := testutil.Receive(t, "the end of a raw Read", done)
-			if !errors.Is(err, v.reason) {
-				t.Errorf("raw Read returned %v; want %v", err, v.reason)
-			}
-			go read()
-		}
-		testutil.Receive(t, "the end of a raw Read", done)
-	})
-}
-
 // received counts what the kernel has for a Read.
 func received(tb testing.TB, conn *net.TCPConn) (n int) {
 	tb.Helper()
@@ -199,42 +173,6 @@ func TestDeadlinesDoNotReviveWhatAVerdictHasEnded(t *testing.T) {
 	})
 }
 
-func TestLoopThatRetriesAfterTimeoutsEnds(t *testing.T) {
-	t.Parallel()
-	for name, deadline := range map[string]time.Duration{"without deadlines": 0, "with deadlines": 50 * time.Millisecond} {
-		t.Run(name, func(t *testing.T) {
-			eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
-				ended := make(chan error, 1)
-				go func() {
-					for b := make([]byte, 100); ; {
-						if deadline > 0 {
-							l.Conn.SetReadDeadline(time.Now().Add(deadline))
-						}
-						_, err := l.Conn.Read(b)
-						var ne net.Error
-						if errors.As(err, &ne) && ne.Timeout() {
-							continue
-						} else if err != nil {
-							ended <- err
-							return
-						}
-					}
-				}()
-				v.begin(l)
-				v.ends(l)
-				if err := testutil.Receive(t, "the end of the loop", ended); !errors.Is(err, v.reason) {
-					t.Errorf("the loop ended by %v", err)
-				}
-				var ne net.Error
-				//lint:ignore SA1019 accept loops and crypto/tls still ask for Temporary
-				if err := l.Conn.Err(); !errors.As(err, &ne) || !ne.Timeout() || ne.Temporary() || errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("Err is %v: Timeout must be true, Temporary false, and it is no deadline", err)
-				}
-			})
-		})
-	}
-}
-
 // After Lost and Stalled the kernel keeps nothing. After Idle what was written still arrives.
 func TestCloseAfterAVerdictFreesTheBuffers(t *testing.T) {
 	eachVerdict(t, "", func(t *testing.T, v verdict, l *testutil.Line) {
@@ -277,31 +215,6 @@ func stateOf(l *testutil.Line, local, remote net.Addr) (state string) {
 		}
 	}
 	return ""
-}
-
-func TestPeerThatComesBackAfterCloseIsReset(t *testing.T) {
-	t.Parallel()
-	for _, mendFirst := range []string{"before Close", "after Close"} {
-		t.Run("mended "+mendFirst, func(t *testing.T) {
-			t.Parallel()
-			l := testutil.NewLine(t, &liveness.Config{PeerTimeout: shortest})
-			mend := l.Cut(testutil.Both)
-			write(l)
-			l.Ended()
-			if mendFirst == "before Close" {
-				mend()
-				l.Must(l.Conn.Close())
-			} else {
-				l.Must(l.Conn.Close())
-				mend()
-				_, err := l.Peer.Write([]byte("back again"))
-				l.Must(err)
-			}
-			if _, err := io.Copy(io.Discard, l.Peer); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the peer read %v; want ECONNRESET", err)
-			}
-		})
-	}
 }
 
 // A heldConn has a SetDeadline that waits, for a lock perhaps.
