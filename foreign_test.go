@@ -98,6 +98,36 @@ func TestForeignMethodsThatBlockDelayNobody(t *testing.T) {
 	}
 }
 
+// TestConnThatDoesNotAnswerIsTakenForOpen asks a connection whose Control waits whether it still has its descriptor: the
+// hub, when another is added with that descriptor, and in every round that looks for what the application has closed.
+func TestConnThatDoesNotAnswerIsTakenForOpen(t *testing.T) {
+	t.Parallel()
+	testutil.Deadline(t)
+	testutil.NeedsNotices(t)
+	conn, peer := livenesstest.Pair(t, "tcp4")
+	slow := &slowConn{Conn: conn}
+	c := beside(t, slowSocket{slow}, nil)
+	slow.mu.Lock()
+	var unlock sync.Once
+	defer unlock.Do(slow.mu.Unlock)
+	for name, again := range map[string]func(net.Conn, *liveness.Config) (*liveness.Conn, error){"Wrap": liveness.Wrap, "Watch": liveness.Watch} {
+		testutil.Within(t, name, func() {
+			if got, err := again(conn, nil); got != nil || err == nil || !strings.Contains(err.Error(), "wrapped already") {
+				t.Errorf("%s of its connection = %v, %v", name, got, err)
+			}
+		})
+	}
+	if err := c.Err(); err != nil {
+		t.Errorf("Err() = %v", err)
+	}
+	unlock.Do(slow.mu.Unlock)
+	peer.Reset()
+	testutil.Await(t, c.Done())
+	if err := c.Err(); !errors.Is(err, liveness.ErrPeerReset) {
+		t.Errorf("Err() = %v", err)
+	}
+}
+
 // TestAddressesThatBlockDelayNobody has a hidden socket whose addresses block until a header of the PROXY protocol is there.
 func TestAddressesThatBlockDelayNobody(t *testing.T) {
 	testutil.Deadline(t)

@@ -119,34 +119,41 @@ func TestErrorQueueDoesNotHideAnOrderlyEnd(t *testing.T) {
 	}
 }
 
+// A kernelTimeout is a timer of the kernel that ends a connection.
+type kernelTimeout struct {
+	name  string
+	timer func(*scene)
+	on    string
+	fin   bool // the peer's FIN came before
+	write bool // data are in flight
+}
+
+var kernelTimeouts = []kernelTimeout{
+	{"keep-alive", keepAliveTimer, "tcp4", false, false},
+	{"keep-alive under a reader", keepAliveTimer, "tcp6 reader", false, false},
+	{"keep-alive behind unread data", keepAliveTimer, "tcp4 unread", false, false},
+	{"keep-alive after a half-close", keepAliveTimer, "tcp4 half", true, false},
+	{"user timeout behind a closed window", userTimeoutTimer, "tcp4 writer", false, false},
+	{"user timeout with data in flight", userTimeoutTimer, "tcp4", false, true},
+	{"user timeout with data in flight, half-close allowed", userTimeoutTimer, "tcp6 half", false, true},
+}
+
+func keepAliveTimer(s *scene) {
+	config := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1} // sooner is not to be had
+	testutil.Must(s.T, s.bare.(*net.TCPConn).SetKeepAliveConfig(config))
+}
+
+func userTimeoutTimer(s *scene) {
+	testutil.OnSocket(s.T, s.bare, func(fd uintptr) {
+		testutil.Must(s.T, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 500))
+	})
+}
+
 // TestKernelTimeoutIsLost cuts the cable and leaves it to the kernel's own timers to give up. Their errno is ETIMEDOUT, which
 // is never a reset, and a loop that retries after time-outs must come to an end.
 func TestKernelTimeoutIsLost(t *testing.T) {
 	t.Parallel()
-	keepAlive := func(s *scene) {
-		config := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1} // sooner is not to be had
-		testutil.Must(s.T, s.bare.(*net.TCPConn).SetKeepAliveConfig(config))
-	}
-	userTimeout := func(s *scene) {
-		testutil.OnSocket(s.T, s.bare, func(fd uintptr) {
-			testutil.Must(s.T, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 500))
-		})
-	}
-	for _, c := range []struct {
-		name  string
-		timer func(*scene)
-		on    string
-		fin   bool // the peer's FIN came before
-		write bool // data are in flight
-	}{
-		{"keep-alive", keepAlive, "tcp4", false, false},
-		{"keep-alive under a reader", keepAlive, "tcp6 reader", false, false},
-		{"keep-alive behind unread data", keepAlive, "tcp4 unread", false, false},
-		{"keep-alive after a half-close", keepAlive, "tcp4 half", true, false},
-		{"user timeout behind a closed window", userTimeout, "tcp4 writer", false, false},
-		{"user timeout with data in flight", userTimeout, "tcp4", false, true},
-		{"user timeout with data in flight, half-close allowed", userTimeout, "tcp6 half", false, true},
-	} {
+	for _, c := range kernelTimeouts {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			t.Parallel() // they wait for a second
 			testutil.Deadline(t)

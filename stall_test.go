@@ -116,48 +116,59 @@ func TestSteadyReaderIsNeverStalled(t *testing.T) {
 			l.LivesFor(12 * time.Second)
 		})
 	}
-	t.Run("a step just before the time-out", func(t *testing.T) {
-		t.Parallel()
-		const timeout = 2 * time.Second
-		testutil.Again(t, func() bool {
-			l := testutil.NewLine(t, &liveness.Config{StallTimeout: timeout, PeerTimeout: shortest})
-			defer l.Conn.Close()
-			l.Fill()
-			last := time.Now()
-			for range 4 {
-				if _, err := io.ReadFull(l.Peer, make([]byte, 64<<10)); err != nil || time.Since(last) > timeout*9/10 {
-					return false
-				}
-				last = time.Now()
-				l.LivesFor(timeout * 6 / 10)
+	t.Run("a step just before the time-out", takesAStepInTime)
+	t.Run("a process that stops and goes on", stopsAndGoesOn)
+}
+
+func takesAStepInTime(t *testing.T) {
+	t.Parallel()
+	const timeout = 2 * time.Second
+	testutil.Again(t, func() bool {
+		l := testutil.NewLine(t, &liveness.Config{StallTimeout: timeout, PeerTimeout: shortest})
+		defer l.Conn.Close()
+		l.Fill()
+		last := time.Now()
+		for range 4 {
+			if _, err := io.ReadFull(l.Peer, make([]byte, 64<<10)); err != nil || time.Since(last) > timeout*9/10 {
+				return false
 			}
-			return true
-		})
+			last = time.Now()
+			select {
+			case <-l.Conn.Done():
+			case <-time.After(timeout * 6 / 10):
+			}
+			if time.Since(last) >= timeout {
+				return false
+			}
+			l.Lives()
+		}
+		return true
 	})
-	t.Run("a process that stops and goes on", func(t *testing.T) {
-		t.Parallel()
-		const timeout = 2 * time.Second
-		testutil.Again(t, func() bool {
-			l, process := processLine(t, &liveness.Config{StallTimeout: timeout, PeerTimeout: shortest})
-			defer l.Conn.Close()
-			l.Must(process.Drain())
-			l.Fill()
-			for range 2 {
-				before, stopped := l.Written.Load(), time.Now()
-				l.Must(process.Stop())
-				select {
-				case <-l.Conn.Done():
-				case <-time.After(timeout / 2):
-				}
-				l.Must(process.Continue())
-				if time.Since(stopped) >= timeout {
-					return false
-				}
-				l.Wait("going on", func(s liveness.Status) bool { return s.Err != nil || l.Written.Load() > before+1<<20 })
-				l.Lives()
+}
+
+func stopsAndGoesOn(t *testing.T) {
+	t.Parallel()
+	const timeout = 2 * time.Second
+	testutil.Again(t, func() bool {
+		l, process := processLine(t, &liveness.Config{StallTimeout: timeout, PeerTimeout: shortest})
+		defer l.Conn.Close()
+		l.Must(process.Drain())
+		l.Fill()
+		for range 2 {
+			before, stopped := l.Written.Load(), time.Now()
+			l.Must(process.Stop())
+			select {
+			case <-l.Conn.Done():
+			case <-time.After(timeout / 2):
 			}
-			return true
-		})
+			l.Must(process.Continue())
+			l.Wait("going on", func(s liveness.Status) bool { return s.Err != nil || l.Written.Load() > before+1<<20 })
+			if time.Since(stopped) >= timeout {
+				return false
+			}
+			l.Lives()
+		}
+		return true
 	})
 }
 

@@ -18,79 +18,81 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
+var states = map[string]func(t *testing.T){
+	"data in flight": func(t *testing.T) {
+		l := testutil.NewLine(t, nil)
+		l.WaitState(liveness.Connected)
+		mend := l.Cut(testutil.Both)
+		write(l)
+		if s := l.WaitState(liveness.Suspect); s.Retransmits == 0 || s.Unacked != 9 {
+			t.Errorf("suspect by %+v", s)
+		}
+		mend()
+		l.Wait("connected", func(s liveness.Status) bool {
+			return s.State == liveness.Connected && s.Retransmits == 0 && s.Unacked == 0 && s.Silence < time.Second
+		})
+	},
+	"keep-alive": func(t *testing.T) {
+		l := testutil.NewLine(t, &liveness.Config{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9}})
+		mend := l.Cut(testutil.Both)
+		if s := l.WaitState(liveness.Suspect); s.Probes == 0 || s.Silence < time.Second-testutil.Tick {
+			t.Errorf("suspect by %+v", s)
+		}
+		mend()
+		l.WaitState(liveness.Connected)
+	},
+	"closed window": func(t *testing.T) {
+		l := testutil.NewLine(t, &liveness.Config{PeerTimeout: 10 * time.Second})
+		closedWindowAndBack(t, l, liveness.Connected)
+	},
+	"half-closed": func(t *testing.T) {
+		l := testutil.NewLine(t, &liveness.Config{PeerTimeout: 10 * time.Second, AllowHalfClose: true})
+		l.Must(l.Peer.CloseWrite())
+		l.WaitState(liveness.HalfClosed)
+		closedWindowAndBack(t, l, liveness.HalfClosed)
+		l.Lives()
+	},
+	"half-closed, then reset in a Write": func(t *testing.T) {
+		for range 20 {
+			l := testutil.NewLine(t, &liveness.Config{AllowHalfClose: true})
+			l.Must(l.Peer.CloseWrite())
+			l.WaitState(liveness.HalfClosed)
+			l.Fill()
+			l.WaitState(liveness.Stalled)
+			l.Must(l.Peer.Reset())
+			l.Ended()
+			if s := l.Conn.Status(); s.State != liveness.Disconnected || !errors.Is(s.Err, liveness.ErrPeerReset) {
+				t.Fatalf("reset: %+v", s)
+			}
+		}
+	},
+	"corked": func(t *testing.T) {
+		l := testutil.NewLine(t, nil)
+		testutil.SetOption(t, l.Bare, unix.IPPROTO_TCP, unix.TCP_CORK, 1)
+		write(l)
+		for began := time.Now(); time.Since(began) < 150*time.Millisecond; {
+			if s := l.Conn.Status(); s.State != liveness.Connected {
+				t.Fatalf("%+v", s)
+			}
+		}
+	},
+	"unix and pipe": func(t *testing.T) {
+		conn, peer := livenesstest.Pair(t, "unix")
+		l := testutil.LineOf(t, conn, peer, &liveness.Config{AllowHalfClose: true})
+		l.WaitState(liveness.Connected)
+		l.Must(l.Peer.CloseWrite())
+		if _, err := l.Conn.Read(make([]byte, 1)); err != io.EOF || l.Conn.Status().State != liveness.HalfClosed {
+			t.Errorf("Read returned %v, and the state is %v", err, l.Conn.Status().State)
+		}
+		pipe, _ := net.Pipe()
+		testutil.LineOf(t, pipe, nil, nil).WaitState(liveness.Unknown)
+	},
+}
+
 func TestStatusShowsTheStateThereAndBack(t *testing.T) {
 	t.Parallel()
 	testutil.NeedsTCPInfo(t)
-	for name, play := range map[string]func(t *testing.T){
-		"data in flight": func(t *testing.T) {
-			l := testutil.NewLine(t, nil)
-			l.WaitState(liveness.Connected)
-			mend := l.Cut(testutil.Both)
-			write(l)
-			if s := l.WaitState(liveness.Suspect); s.Retransmits == 0 || s.Unacked != 9 {
-				t.Errorf("suspect by %+v", s)
-			}
-			mend()
-			l.Wait("connected", func(s liveness.Status) bool {
-				return s.State == liveness.Connected && s.Retransmits == 0 && s.Unacked == 0 && s.Silence < time.Second
-			})
-		},
-		"keep-alive": func(t *testing.T) {
-			l := testutil.NewLine(t, &liveness.Config{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9}})
-			mend := l.Cut(testutil.Both)
-			if s := l.WaitState(liveness.Suspect); s.Probes == 0 || s.Silence < time.Second-testutil.Tick {
-				t.Errorf("suspect by %+v", s)
-			}
-			mend()
-			l.WaitState(liveness.Connected)
-		},
-		"closed window": func(t *testing.T) {
-			l := testutil.NewLine(t, &liveness.Config{PeerTimeout: 10 * time.Second})
-			closedWindowAndBack(t, l, liveness.Connected)
-		},
-		"half-closed": func(t *testing.T) {
-			l := testutil.NewLine(t, &liveness.Config{PeerTimeout: 10 * time.Second, AllowHalfClose: true})
-			l.Must(l.Peer.CloseWrite())
-			l.WaitState(liveness.HalfClosed)
-			closedWindowAndBack(t, l, liveness.HalfClosed)
-			l.Lives()
-		},
-		"half-closed, then reset in a Write": func(t *testing.T) {
-			for range 20 {
-				l := testutil.NewLine(t, &liveness.Config{AllowHalfClose: true})
-				l.Must(l.Peer.CloseWrite())
-				l.WaitState(liveness.HalfClosed)
-				l.Fill()
-				l.WaitState(liveness.Stalled)
-				l.Must(l.Peer.Reset())
-				l.Ended()
-				if s := l.Conn.Status(); s.State != liveness.Disconnected || !errors.Is(s.Err, liveness.ErrPeerReset) {
-					t.Fatalf("reset: %+v", s)
-				}
-			}
-		},
-		"corked": func(t *testing.T) {
-			l := testutil.NewLine(t, nil)
-			testutil.SetOption(t, l.Bare, unix.IPPROTO_TCP, unix.TCP_CORK, 1)
-			write(l)
-			for began := time.Now(); time.Since(began) < 150*time.Millisecond; {
-				if s := l.Conn.Status(); s.State != liveness.Connected {
-					t.Fatalf("%+v", s)
-				}
-			}
-		},
-		"unix and pipe": func(t *testing.T) {
-			conn, peer := livenesstest.Pair(t, "unix")
-			l := testutil.LineOf(t, conn, peer, &liveness.Config{AllowHalfClose: true})
-			l.WaitState(liveness.Connected)
-			l.Must(l.Peer.CloseWrite())
-			if _, err := l.Conn.Read(make([]byte, 1)); err != io.EOF || l.Conn.Status().State != liveness.HalfClosed {
-				t.Errorf("Read returned %v, and the state is %v", err, l.Conn.Status().State)
-			}
-			pipe, _ := net.Pipe()
-			testutil.LineOf(t, pipe, nil, nil).WaitState(liveness.Unknown)
-		},
-	} {
+	for name, play := range states {
 		t.Run(name, func(t *testing.T) { t.Parallel(); play(t) })
 	}
 }
@@ -128,64 +130,66 @@ func sameQueues(l *testutil.Line, what string, fins int) liveness.Status {
 	return s
 }
 
+var queues = map[string]func(t *testing.T, l *testutil.Line){
+	"a conversation": func(t *testing.T, l *testutil.Line) {
+		for n := range 20 {
+			l.Receive(1 + n*7)
+			write(l)
+			sameQueues(l, "conversation", 0)
+		}
+		l.Acknowledged()
+		if s := l.Conn.Status(); s.Unread != 20+7*190 {
+			t.Errorf("%d bytes unread", s.Unread)
+		}
+	},
+	"in flight, then acknowledged": func(t *testing.T, l *testutil.Line) {
+		mend := l.Cut(testutil.ToPeer)
+		for _, n := range []int{1, 100, 10_000} {
+			l.Conn.Write(make([]byte, n))
+		}
+		l.Wait("retransmitted", func(s liveness.Status) bool { return s.Retransmits >= 2 })
+		if s := sameQueues(l, "in flight", 0); s.Unacked != 10_101 {
+			t.Errorf("%+v", s)
+		}
+		mend()
+		l.Acknowledged()
+	},
+	"closed window": func(t *testing.T, l *testutil.Line) {
+		l.Fill()
+		l.WaitState(liveness.Stalled)
+		if s := sameQueues(l, "closed window", 0); s.Unacked == 0 {
+			t.Errorf("%+v", s)
+		}
+	},
+	"after a FIN": func(t *testing.T, l *testutil.Line) {
+		l.Receive(100)
+		l.Must(l.Peer.CloseWrite())
+		l.WaitState(liveness.HalfClosed)
+		if s := l.Conn.Status(); s.Unread != 100 {
+			t.Errorf("%+v", s)
+		}
+	},
+	"our own FIN": func(t *testing.T, l *testutil.Line) {
+		l.Cut(testutil.ToPeer)
+		write(l)
+		l.Must(l.Conn.CloseWrite())
+		sameQueues(l, "own FIN", 1) // which the kernel counts as a byte
+	},
+	"urgent data": func(t *testing.T, l *testutil.Line) { // at which SIOCINQ stops
+		testutil.NeedsCountBehindUrgent(t)
+		testutil.Control(t, l.Peer.NetConn().(*net.TCPConn), func(fd int) error { return unix.Sendto(fd, []byte{'!'}, unix.MSG_OOB, nil) })
+		l.Peer.Write(make([]byte, 100))
+		testutil.Eventually(t, "received", func() bool { return info(l).Bytes_received == 101 })
+		if s := l.Conn.Status(); s.Unread < 100 || s.Unread > 101 {
+			t.Errorf("%d bytes unread; want 100, or 101 with the urgent one", s.Unread)
+		}
+	},
+}
+
 func TestStatusCountsUnreadAndUnackedExactly(t *testing.T) {
 	t.Parallel()
 	testutil.NeedsTCPInfo(t)
-	for name, play := range map[string]func(t *testing.T, l *testutil.Line){
-		"a conversation": func(t *testing.T, l *testutil.Line) {
-			for n := range 20 {
-				l.Receive(1 + n*7)
-				write(l)
-				sameQueues(l, "conversation", 0)
-			}
-			l.Acknowledged()
-			if s := l.Conn.Status(); s.Unread != 20+7*190 {
-				t.Errorf("%d bytes unread", s.Unread)
-			}
-		},
-		"in flight, then acknowledged": func(t *testing.T, l *testutil.Line) {
-			mend := l.Cut(testutil.ToPeer)
-			for _, n := range []int{1, 100, 10_000} {
-				l.Conn.Write(make([]byte, n))
-			}
-			l.Wait("retransmitted", func(s liveness.Status) bool { return s.Retransmits >= 2 })
-			if s := sameQueues(l, "in flight", 0); s.Unacked != 10_101 {
-				t.Errorf("%+v", s)
-			}
-			mend()
-			l.Acknowledged()
-		},
-		"closed window": func(t *testing.T, l *testutil.Line) {
-			l.Fill()
-			l.WaitState(liveness.Stalled)
-			if s := sameQueues(l, "closed window", 0); s.Unacked == 0 {
-				t.Errorf("%+v", s)
-			}
-		},
-		"after a FIN": func(t *testing.T, l *testutil.Line) {
-			l.Receive(100)
-			l.Must(l.Peer.CloseWrite())
-			l.WaitState(liveness.HalfClosed)
-			if s := l.Conn.Status(); s.Unread != 100 {
-				t.Errorf("%+v", s)
-			}
-		},
-		"our own FIN": func(t *testing.T, l *testutil.Line) {
-			l.Cut(testutil.ToPeer)
-			write(l)
-			l.Must(l.Conn.CloseWrite())
-			sameQueues(l, "own FIN", 1) // which the kernel counts as a byte
-		},
-		"urgent data": func(t *testing.T, l *testutil.Line) { // at which SIOCINQ stops
-			testutil.NeedsCountBehindUrgent(t)
-			testutil.Control(t, l.Peer.NetConn().(*net.TCPConn), func(fd int) error { return unix.Sendto(fd, []byte{'!'}, unix.MSG_OOB, nil) })
-			l.Peer.Write(make([]byte, 100))
-			testutil.Eventually(t, "received", func() bool { return info(l).Bytes_received == 101 })
-			if s := l.Conn.Status(); s.Unread < 100 || s.Unread > 101 {
-				t.Errorf("%d bytes unread; want 100, or 101 with the urgent one", s.Unread)
-			}
-		},
-	} {
+	for name, play := range queues {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, testutil.NewLine(t, &liveness.Config{AllowHalfClose: true}))

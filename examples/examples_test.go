@@ -323,35 +323,7 @@ func testProxy(t *testing.T, path string) {
 
 	t.Run("both ways", func(t *testing.T) {
 		client, server := connect(t, p)
-		before, counted := copied(t, p)
-		question, answer := make([]byte, 4<<20), make([]byte, 4<<20)
-		rand.Read(question)
-		rand.Read(answer)
-		// The client is done before the server begins: the half-close must pass, and
-		// the other half stay.
-		var sent sync.WaitGroup
-		sent.Go(func() {
-			client.Write(question)
-			client.CloseWrite()
-		})
-		got, err := io.ReadAll(server)
-		if err != nil || !bytes.Equal(got, question) {
-			t.Errorf("the server got %d bytes of %d, %v", len(got), len(question), err)
-		}
-		sent.Wait()
-		sent.Go(func() {
-			server.Write(answer)
-			server.CloseWrite()
-		})
-		got, err = io.ReadAll(client)
-		if err != nil || !bytes.Equal(got, answer) {
-			t.Errorf("the client got %d bytes of %d, %v", len(got), len(answer), err)
-		}
-		sent.Wait()
-		p.Expect(t, client.LocalAddr().String()+": both directions are over")
-		if after, _ := copied(t, p); counted && after-before > len(question)/2 {
-			t.Errorf("%d bytes went through the proxy's memory: no splice", after-before)
-		}
+		exchange(t, p, client, server)
 	})
 	t.Run("client resets", func(t *testing.T) {
 		client, server := connect(t, p)
@@ -372,6 +344,40 @@ func testProxy(t *testing.T, path string) {
 		wantReset(t, server)
 		p.Expect(t, "client: ", liveness.ErrPeerLost.Error())
 	})
+}
+
+// exchange sends much through the proxy, first one way and then the other.
+func exchange(t *testing.T, p *program.Program, client, server *livenesstest.Peer) {
+	t.Helper()
+	before, counted := copied(t, p)
+	question, answer := make([]byte, 4<<20), make([]byte, 4<<20)
+	rand.Read(question)
+	rand.Read(answer)
+	// The client is done before the server begins: the half-close must pass, and
+	// the other half stay.
+	var sent sync.WaitGroup
+	sent.Go(func() {
+		client.Write(question)
+		client.CloseWrite()
+	})
+	got, err := io.ReadAll(server)
+	if err != nil || !bytes.Equal(got, question) {
+		t.Errorf("the server got %d bytes of %d, %v", len(got), len(question), err)
+	}
+	sent.Wait()
+	sent.Go(func() {
+		server.Write(answer)
+		server.CloseWrite()
+	})
+	got, err = io.ReadAll(client)
+	if err != nil || !bytes.Equal(got, answer) {
+		t.Errorf("the client got %d bytes of %d, %v", len(got), len(answer), err)
+	}
+	sent.Wait()
+	p.Expect(t, client.LocalAddr().String()+": both directions are over")
+	if after, _ := copied(t, p); counted && after-before > len(question)/2 {
+		t.Errorf("%d bytes went through the proxy's memory: no splice", after-before)
+	}
 }
 
 // copied returns how many bytes the system calls read and write have moved between
