@@ -313,11 +313,12 @@ func TestFullReceiveBufferStopsTheReadIdleClock(t *testing.T) {
 	for phase := range 4 { // the clock asks now and then, and what counts is not when it last did
 		t.Run(fmt.Sprint("phase ", phase), func(t *testing.T) {
 			t.Parallel()
-			l := testutil.NewLine(t, &liveness.Config{ReadIdleTimeout: timeout})
+			conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
+			go io.CopyN(peer, testutil.Zeros{}, 1<<20)
+			testutil.Eventually(t, "full", func() bool { return notSent(t, peer) > 0 })
+			l := testutil.LineOf(t, conn, peer, &liveness.Config{ReadIdleTimeout: timeout})
 			silences := make(chan struct{}, 10)
 			l.Conn.OnSilence(timeout, func() { silences <- struct{}{} })
-			go io.CopyN(l.Peer, zeros{}, 1<<20)
-			testutil.Eventually(t, "full", func() bool { return notSent(l) > 0 })
 			l.LivesFor(3*timeout + time.Duration(phase)*timeout/70)
 			if len(silences) > 0 {
 				t.Error("OnSilence called f behind our full buffer")
@@ -333,13 +334,9 @@ func TestFullReceiveBufferStopsTheReadIdleClock(t *testing.T) {
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
-
 // notSent counts what waits at the peer behind our closed window.
-func notSent(l *testutil.Line) (n uint32) {
-	testutil.Control(l.TB, l.Peer.NetConn().(*net.TCPConn), func(fd int) error {
+func notSent(tb testing.TB, peer *livenesstest.Peer) (n uint32) {
+	testutil.Control(tb, peer.NetConn().(*net.TCPConn), func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil && info.Snd_wnd == 0 {
 			n = info.Notsent_bytes

@@ -5,12 +5,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil/race"
+	"github.com/go-liveness/liveness/internal/watch"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -53,6 +55,7 @@ func NewLine(tb testing.TB, cfg *liveness.Config) *Line {
 // LineOf wraps conn. A nil peer is one that the test drives by other means.
 func LineOf(tb testing.TB, conn net.Conn, peer *livenesstest.Peer, cfg *liveness.Config) *Line {
 	tb.Helper()
+	lastStandstill()
 	l := &Line{TB: tb, Peer: peer, ended: make(chan time.Time, 1), Wrapped: time.Now()}
 	l.Sent = l.Wrapped
 	l.Bare, _ = conn.(*net.TCPConn)
@@ -193,14 +196,46 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
+// lastStandstill returns when a goroutine of this process last woke up far too late, in nanoseconds since 1970.
+var lastStandstill = sync.OnceValue(func() *atomic.Int64 {
+	last := new(atomic.Int64)
+	go func() {
+		const pace = 100 * time.Millisecond
+		for before := time.Now(); ; {
+			time.Sleep(pace)
+			now := time.Now()
+			if now.Sub(before) > pace+watch.Late/2 {
+				last.Store(now.UnixNano())
+			}
+			before = now
+		}
+	}()
+	return last
+})
+
+// AwaitBy receives what must come at most Late after by. If the process stood still after began, the library took the
+// evidence from before for void, and its time-outs began anew.
+func AwaitBy[T any](from <-chan T, began, by time.Time) (value T, ok bool) {
+	lastStandstill()
+	for limit := by.Add(Late); ; {
+		select {
+		case value = <-from:
+			return value, true
+		case <-time.After(time.Until(limit)):
+		}
+		stood := time.Unix(0, lastStandstill().Load())
+		if limit = stood.Add(by.Sub(began) + Late); stood.Before(began) || time.Now().After(limit) {
+			return value, false
+		}
+	}
+}
+
 // Ends waits for the end, which must have this reason, and come neither before notBefore
 // nor more than Late after by.
 func (l *Line) Ends(reason error, notBefore, by time.Time) liveness.Status {
 	l.Helper()
-	var at time.Time
-	select {
-	case at = <-l.ended:
-	case <-time.After(time.Until(by.Add(Late))):
+	at, ok := AwaitBy(l.ended, l.Wrapped, by)
+	if !ok {
 		l.Fatalf("nothing was reported %v after the end was due; want %v: %+v", Late, reason, l.Conn.Status())
 	}
 	err, status := l.Conn.Err(), l.Conn.Status()
