@@ -182,6 +182,7 @@ func (c *Conn) publish(e *ending) {
 		e.contexts = make(chan struct{})
 	}
 	e.age = c.age()
+	c.handle.count(e) // before anything tells of the end
 	c.end.Store(e)
 	if c.interrupts(e) {
 		c.interrupt() // before anybody can know of it: a copy that waits must not go on
@@ -192,7 +193,6 @@ func (c *Conn) publish(e *ending) {
 	c.timeouts.Load().EndSilences()
 	c.pin()
 	c.mu.Unlock()
-	c.handle.count(e)
 	c.record(e)
 	if contexts != nil {
 		// Cancelling runs code of the application: parents of its own type, and functions
