@@ -86,7 +86,7 @@ var copyEvents = []copyEvent{
 	{name: "source closes", size: overflows, during: func(r *copyRig) { r.feed(); r.inWire.CloseWrite() },
 		want: func(err error) bool { return err == nil }, all: true, takes: true},
 	{name: "source resets", size: fitsIntoBuffers, before: func(r *copyRig) { r.feed() }, during: func(r *copyRig) { r.inWire.Reset() }, want: isReset, takes: true},
-	{name: "source is idle", size: fitsIntoBuffers, in: liveness.Config{ReadIdleTimeout: 200 * time.Millisecond}, before: func(r *copyRig) { r.feed() },
+	{name: "source is idle", size: fitsIntoBuffers, in: liveness.Config{ReadIdleTimeout: time.Second}, before: func(r *copyRig) { r.feed() },
 		want: func(err error) bool { return errors.Is(err, liveness.ErrPeerIdle) }, all: true, takes: true, only: func(w copyWay) bool { return w.wrapIn }},
 	{name: "destination's deadline", size: overflows, before: func(r *copyRig) { r.out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) },
 		during: func(r *copyRig) { go r.feed() }, want: isDeadline},

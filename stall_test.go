@@ -27,7 +27,7 @@ func TestPeerThatTakesNothingIsStalledInTime(t *testing.T) {
 	testutil.NeedsTCPInfo(t)
 	for name, c := range map[string]struct {
 		config liveness.Config
-		before func(l *testutil.Line) // until the peer takes nothing more
+		before func(l *testutil.Line) // until the peer takes nothing more since Sent, which is Wrapped at first
 	}{
 		"never read":                      {liveness.Config{StallTimeout: time.Second}, (*testutil.Line).Fill},
 		"never read, PeerTimeout":         {liveness.Config{StallTimeout: 3 * time.Second, PeerTimeout: shortest}, (*testutil.Line).Fill},
@@ -40,8 +40,7 @@ func TestPeerThatTakesNothingIsStalledInTime(t *testing.T) {
 			t.Parallel()
 			l := testutil.NewLine(t, &c.config)
 			c.before(l)
-			since := time.Now()
-			status := l.Ends(liveness.ErrPeerStalled, since.Add(c.config.StallTimeout-100*time.Millisecond), since.Add(stallBound(c.config.StallTimeout)))
+			status := l.Ends(liveness.ErrPeerStalled, l.Sent.Add(c.config.StallTimeout-100*time.Millisecond), time.Now().Add(stallBound(c.config.StallTimeout)))
 			if status.Unacked == 0 || status.Silence > c.config.StallTimeout+time.Second {
 				t.Errorf("the evidence is %+v", status)
 			}
@@ -69,6 +68,7 @@ func TestPeerThatTakesNothingIsStalledInTime(t *testing.T) {
 func readForAWhile(l *testutil.Line) {
 	l.Fill()
 	for began := time.Now(); time.Since(began) < 2*time.Second; {
+		l.Sent = time.Now()
 		_, err := io.ReadFull(l.Peer, make([]byte, 64<<10))
 		l.Must(err)
 		l.LivesFor(20 * time.Millisecond)
