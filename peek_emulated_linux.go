@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/sock"
+	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
@@ -37,7 +38,9 @@ func (s *socket) checkStateOnlyAt(fd uintptr, t trigger) observation {
 		// this takes, Conn.Read hands on.
 		return s.ended(t, s.takeError(fd), true)
 	case state == tcpinfo.Closed:
-		return s.causeOfDeath(fd, events, t.err)
+		out := new(supervise.Sample)
+		out.Taken = s.sampleAt(fd, out)
+		return s.causeOfDeath(fd, events, t.err, out)
 	case state != tcpinfo.Unknown:
 		return observationOf(state)
 	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:

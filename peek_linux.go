@@ -11,6 +11,7 @@ import (
 	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/verdict"
+	"github.com/go-liveness/liveness/internal/watch"
 )
 
 const (
@@ -54,7 +55,7 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 		return s.checkStateOnlyAt(fd, t)
 	}
 	var state tcpinfo.State
-	if (t.event != 0 || t.err != nil) && s.family == familyTCP {
+	if (t.event != 0 || t.err != nil) && t.event&watch.Hangup == 0 && s.family == familyTCP {
 		// The poller, or a Read, has seen what poll would show.
 		if state, _ = tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
 			return observationOf(state)
@@ -69,13 +70,17 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	case s.family != familyTCP:
 		return s.checkStream(events, t)
 	}
-	if state == tcpinfo.Unknown {
+	if state == tcpinfo.Unknown && events&unix.POLLHUP == 0 {
 		state, _ = tcpinfo.GetState(fd)
+		return observationOf(state)
 	}
-	if state == tcpinfo.Closed {
-		return s.causeOfDeath(fd, events, t.err)
+	// Over, as a rule: the state and the evidence come by one call.
+	out := new(supervise.Sample)
+	out.Taken = tcpinfo.Get(fd, &out.Info) == nil
+	if state = out.Info.State; out.Taken && state != tcpinfo.Closed {
+		return observationOf(state)
 	}
-	return observationOf(state)
+	return s.causeOfDeath(fd, events, t.err, out)
 }
 
 func (s *socket) quickCheckAt(fd uintptr) bool {
@@ -125,10 +130,10 @@ func (s *socket) checkStream(events int16, t trigger) observation {
 // causeOfDeath returns how a TCP connection came to its state CLOSE. The socket's
 // pending error would tell, but would be gone for the application. So the cause
 // follows from what TCP_INFO keeps, unless ioErr, which the application was given,
-// brought it along.
-func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation {
+// brought it along. out has what TCP_INFO tells; it becomes the evidence.
+func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error, out *supervise.Sample) observation {
 	pending := events&unix.POLLERR != 0
-	fin, known := tcpinfo.FINArrived(fd)
+	fin, unread, known := tcpinfo.FINArrived(fd)
 	if events&unix.POLLPRI != 0 {
 		known = fin && known && ioErr == io.EOF // the count of FINArrived stops at urgent data
 	}
@@ -141,8 +146,12 @@ func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error) observation
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
 	}
-	out := new(supervise.Sample)
-	out.Taken = s.sampleAt(fd, out)
+	if s.family == familyTCP {
+		if out.Unread = unread; unread < 0 {
+			out.Unread = sock.Unread(fd)
+		}
+		out.Unacked = s.history.Unacked(fd, &out.Info)
+	}
 	why := errno.In(ioErr)
 	if why == nil || why == unix.EPIPE { // EPIPE says that something ended, not what
 		why = errno.Reset

@@ -15,18 +15,28 @@ import (
 // moves nothing, and short of the field err it leaves the socket's error alone.
 // Behind a page or more of unread data it insists on a mapping of the socket to
 // move the zero bytes to. It does not know on a system without the option.
-func FINArrived(fd uintptr) (fin, known bool) {
-	fin, _, err := zeroCopyZero(fd, 0)
+//
+// unread is what Unread counts, without the FIN; -1 if that is not known.
+func FINArrived(fd uintptr) (fin bool, unread int, known bool) {
+	fin, inq, err := zeroCopyZero(fd, 0)
+	unread = int(inq)
+	if fin && unread > 0 {
+		unread--
+	}
 	if err == unix.EINVAL {
 		size := uintptr(os.Getpagesize())
 		page, merr := unix.MmapPtr(int(fd), 0, nil, size, unix.PROT_READ, unix.MAP_SHARED)
 		if merr != nil {
-			return false, false
+			return false, -1, false
 		}
 		fin, _, err = zeroCopyZero(fd, uintptr(page))
 		_ = unix.MunmapPtr(page, size)
+		unread = -1
 	}
-	return fin, err == nil
+	if err != nil {
+		return false, -1, false
+	}
+	return fin, unread, true
 }
 
 // Unread counts the bytes received that the application has not read, urgent data and what
