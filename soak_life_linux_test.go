@@ -32,6 +32,7 @@ type soakLife struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	sink     *soakLife // the destination of a copy
+	sinkErr  error     // with which the sink ended the copy; guarded by appWork
 
 	up, down           soakStream
 	stop, sent         chan struct{}      // to the peer's sender, and by it
@@ -325,6 +326,9 @@ func (l *soakLife) copy() {
 	n, err := io.Copy(l.sink.conn, l.conn)
 	l.up.got.Store(n)
 	l.sink.down.sent.Store(n)
+	if err != nil && !l.sink.conn.Alive() {
+		l.sinkErr = err
+	}
 	if err != nil && l.conn.Alive() { // the sink has ended
 		l.did("local")
 		l.conn.Close()

@@ -383,8 +383,9 @@ func (l *soakLife) compare(end linkEnd, reason liveness.Reason) {
 	got, low, high := l.up.got.Load(), int64(0), bytes(time.Now())
 	switch {
 	case reason == liveness.ReasonClosed && !l.when("FIN").IsZero():
-		low = l.up.sent.Load()
-		high = low
+		if high = l.up.sent.Load(); l.sinkErr == nil { // else the copy could not go on
+			low = high
+		}
 	case reason == liveness.ReasonReset && known:
 		low = high
 	case reason == liveness.ReasonLost, reason == liveness.ReasonIdle:
