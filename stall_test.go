@@ -112,7 +112,7 @@ func TestSteadyReaderIsNeverStalled(t *testing.T) {
 			l.Fill()
 			_, err := io.CopyN(io.Discard, l.Peer, int64(c.first))
 			l.Must(err)
-			l.Take(12_000, 100*time.Millisecond) // a busy machine loses a tick now and then
+			l.Take(12_000, 100*time.Millisecond)
 			l.LivesFor(12 * time.Second)
 		})
 	}

@@ -125,20 +125,23 @@ func (l *Line) Fill() {
 	}()
 }
 
-// Take has the peer read n bytes every pause, until its connection ends.
+// Take has the peer read n bytes every pause, until its connection ends. A peer that had no
+// processor for a while makes up for that.
 func (l *Line) Take(n int, pause time.Duration) (ended <-chan error) {
 	result := make(chan error, 1)
 	go func() {
 		tick := time.NewTicker(max(pause, 1))
 		defer tick.Stop()
-		for block := make([]byte, n); ; {
-			n, err := io.ReadAtLeast(l.Peer, block, 1)
-			l.Taken.Add(int64(n))
+		block, began, taken := make([]byte, n), time.Now(), 0
+		for {
+			got, err := io.ReadAtLeast(l.Peer, block, 1)
+			taken += got
+			l.Taken.Add(int64(got))
 			if err != nil {
 				result <- err
 				return
 			}
-			if pause > 0 {
+			for pause > 0 && taken >= n*(1+int(time.Since(began)/pause)) {
 				<-tick.C
 			}
 		}
