@@ -54,6 +54,13 @@ func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
 			t.Error(c.Err())
 		}
 	}
+	conn, _ := livenesstest.Pair(t, "tcp4")
+	c := wrap(t, conn, nil)
+	testutil.Must(t, c.CloseRead())
+	testutil.Must(t, c.CloseWrite())
+	if n := testing.AllocsPerRun(100, func() { c.Alive() }); n > 0 || c.Err() != nil {
+		t.Errorf("shut down on both sides: Alive allocates %v times; %v", n, c.Err())
+	}
 }
 
 // raceDetector reports whether the race detector is in this program.

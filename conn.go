@@ -46,7 +46,7 @@ type Conn struct {
 	timeouts atomic.Pointer[supervise.Timeouts] // nil until a time-out is asked for
 	end      atomic.Pointer[ending]             // nil until the end, constant from then on; set with mu held
 
-	mu    sync.Mutex         // guards the fields below; never held across a system call or a callback
+	mu    sync.Mutex         // guards the fields below; nothing that waits, and no callback, runs while it is held
 	done  chan struct{}      // made by the first Done
 	calls calls.List         // to be made at the end
 	atEnd func(*Conn, error) // Config.OnDisconnect, until the end; nil if there is none

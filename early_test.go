@@ -63,3 +63,30 @@ func TestFINThatComesWhileWrapRunsIsNotLost(t *testing.T) {
 		})
 	}
 }
+
+// The kernel shows the FIN, and then the RST that follows it. A check in between sees the one or the other.
+func TestCheckBetweenFINAndRSTSeesAnEnd(t *testing.T) {
+	testutil.Deadline(t)
+	for range 300 {
+		conn, peer := livenesstest.Pair(t, "tcp4")
+		testutil.Must(t, peer.CloseWrite())
+		testutil.Eventually(t, "the FIN", func() bool { return liveness.Check(conn) != nil })
+		reset := make(chan error, 1)
+		go func() { reset <- peer.Reset() }()
+		for n, over := 0, false; n < 20; {
+			if liveness.Check(conn) == nil {
+				t.Fatal("alive after a FIN")
+			}
+			select {
+			case err := <-reset:
+				testutil.Must(t, err)
+				over = true
+			default:
+			}
+			if over {
+				n++
+			}
+		}
+		conn.Close()
+	}
+}

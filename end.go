@@ -47,11 +47,9 @@ func (c *Conn) observe(o observation) {
 func (c *Conn) check(t trigger) observation {
 	before := c.sock.history.Deferred()
 	o := c.checker().check(t)
-	if o.outcome == closedLocally {
-		c.handle.leave()
-		if t.event != 0 {
-			o = observationOfEvent(t.event)
-		}
+	closed := o.outcome == closedLocally
+	if closed && t.event != 0 {
+		o = observationOfEvent(t.event)
 	}
 	if !before && c.sock.history.Deferred() {
 		// An io.Copy that is blocked on its other connection does not return when this one
@@ -63,6 +61,9 @@ func (c *Conn) check(t trigger) observation {
 		})
 	}
 	c.observe(o)
+	if closed {
+		c.handle.leave() // after the end is counted
+	}
 	return o
 }
 
@@ -115,6 +116,9 @@ func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 		s.Unread, s.Unacked = full.Unread, full.Unacked
 	}
 	e.freeze(s)
+	if why.reason == ErrPeerLost && why.absent == "" {
+		e.snapshot.Silence = why.silence // the kernel's ages do not show all that was heard
+	}
 	e.cause.evidence = e.snapshot.evidence
 	e.rest.set(s)
 	c.publish(e)
@@ -183,14 +187,14 @@ func (c *Conn) publish(e *ending) {
 	}
 	e.age = c.age()
 	c.handle.count(e) // before anything tells of the end
+	c.timeouts.Load().EndSilences()
 	c.end.Store(e)
 	if c.interrupts(e) {
-		c.interrupt() // before anybody can know of it: a copy that waits must not go on
+		c.interrupt() // before Done and the callbacks tell: a copy that waits must not go on
 	}
 	if c.done != nil {
 		close(c.done)
 	}
-	c.timeouts.Load().EndSilences()
 	c.pin()
 	c.mu.Unlock()
 	c.record(e)

@@ -54,12 +54,17 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	if s.family == familyStateOnly {
 		return s.checkStateOnlyAt(fd, t)
 	}
+	var out *supervise.Sample
 	var state tcpinfo.State
-	if (t.event != 0 || t.err != nil) && t.event&watch.Hangup == 0 && s.family == familyTCP {
-		// The poller, or a Read, has seen what poll would show.
-		if state, _ = tcpinfo.GetState(fd); state != tcpinfo.Closed && state != tcpinfo.Unknown {
-			return observationOf(state)
-		}
+	switch {
+	case s.family != familyTCP || t.event == 0 && t.err == nil:
+	case t.event&watch.Hangup != 0: // over, as a rule: the state and the evidence come by one call
+		out, state = infoAt(fd)
+	default: // the poller, or a Read, has seen what poll would show
+		state, _ = tcpinfo.GetState(fd)
+	}
+	if state != tcpinfo.Closed && state != tcpinfo.Unknown {
+		return observationOf(state)
 	}
 	events, ok := sock.Poll(fd)
 	switch {
@@ -70,17 +75,23 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	case s.family != familyTCP:
 		return s.checkStream(events, t)
 	}
-	if state == tcpinfo.Unknown && events&unix.POLLHUP == 0 {
-		state, _ = tcpinfo.GetState(fd)
-		return observationOf(state)
+	if state == tcpinfo.Unknown {
+		if state, _ = tcpinfo.GetState(fd); state != tcpinfo.Closed {
+			return observationOf(state)
+		}
+		events, _ = sock.Poll(fd) // a RST may have come since
 	}
-	// Over, as a rule: the state and the evidence come by one call.
-	out := new(supervise.Sample)
-	out.Taken = tcpinfo.Get(fd, &out.Info) == nil
-	if state = out.Info.State; out.Taken && state != tcpinfo.Closed {
-		return observationOf(state)
+	if out == nil {
+		out, _ = infoAt(fd)
 	}
 	return s.causeOfDeath(fd, events, t.err, out)
+}
+
+// infoAt returns what TCP_INFO tells as a sample, and the state, which may be Unknown.
+func infoAt(fd uintptr) (*supervise.Sample, tcpinfo.State) {
+	out := new(supervise.Sample)
+	out.Taken = tcpinfo.Get(fd, &out.Info) == nil
+	return out, out.Info.State
 }
 
 func (s *socket) quickCheckAt(fd uintptr) bool {

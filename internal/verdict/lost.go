@@ -102,6 +102,9 @@ func (s *Supervisor) unansweredSpan(now stamp, i *tcpinfo.Info, l *keepalive.Lim
 	gap, d := l.Interval, keepAliveTime(i, l)
 	if i.Outstanding() {
 		gap, d = windowProbeGap(i, l, 1), windowProbeTime(i, l)
+		if s.repeated != 0 { // the kernel counts the probes before that, too
+			d = min(d, max(0, s.counted.sub(s.repeated)))
+		}
 	}
 	if left := s.counted.add(answer).sub(now); left > 0 {
 		// The last one may have been sent just now.
@@ -164,6 +167,9 @@ func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a 
 			return true
 		}
 		a.Prompt = silence >= s.Peer && !i.Outstanding()
+	}
+	if i.InFlight > 0 && (silence >= s.Peer/8 || i.Recovering || i.Retransmits > 0) {
+		missing = min(missing, s.Peer/8) // to learn when a segment comes that noteSegments counts
 	}
 	if i.Outstanding() || a.Prompt {
 		a.again(max(missing, 0) + TickSlack)

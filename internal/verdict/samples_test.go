@@ -155,15 +155,17 @@ func TestLostAsksAgain(t *testing.T) {
 		solicited time.Duration // since the first; 0 is not known
 		want      time.Duration
 	}{
-		"heard just now":                  {inFlight(10*s, s, s), s, 20 * s},
+		"heard just now":                  {tcpinfo.Info{InFlight: 1, RTT: 10 * ms, RTO: s, SinceAck: 5 * s, SinceData: 5 * s, SinceSent: s}, s, 25 * s},
+		"retransmitted since":             {inFlight(5*s, s, s), s, d / 8},
+		"heard an eighth of D ago":        {inFlight(8*s, s, s), s, d / 8},
 		"heard almost half of D ago":      {inFlight(29*s, s, s), s, d / 8},
-		"nothing sent, D not over":        {inFlight(50*s, 49*s, s), 0, 10*s + TickSlack},
+		"nothing sent, D not over":        {inFlight(55*s, 54*s, s), 0, 5*s + TickSlack},
 		"nothing sent, due":               {inFlight(61*s, 60*s, s), 0, s / 4},
 		"nothing sent, due much later":    {inFlight(61*s, 10*s, d), 0, d / 8},
-		"solicited for long, D not over":  {inFlight(50*s, 5*s, 15*s), 49 * s, 10*s + TickSlack},
-		"solicited shortly, D not over":   {inFlight(58*s, 5*s, 15*s), 20 * s, 10*s + s/4 + TickSlack},
-		"the next is due after D":         {inFlight(61*s, 5*s, 15*s), 20 * s, 10*s + s/4 + TickSlack},
-		"the next is due very much later": {inFlight(61*s, 5*s, 100*s), 20 * s, d / 2},
+		"solicited for long, D not over":  {inFlight(55*s, 5*s, 15*s), 54 * s, 5*s + TickSlack},
+		"solicited shortly, D not over":   {inFlight(58*s, 5*s, 8*s), 20 * s, 3*s + s/4 + TickSlack},
+		"the next is due after D":         {inFlight(61*s, 5*s, 8*s), 20 * s, 3*s + s/4 + TickSlack},
+		"the next is due very much later": {inFlight(61*s, 5*s, 100*s), 20 * s, d / 8},
 	} {
 		sup, a := Supervisor{Peer: d}, Answer{}
 		if c.solicited > 0 {
@@ -172,5 +174,56 @@ func TestLostAsksAgain(t *testing.T) {
 		if sup.askLost(now, &c.i, &l, &a) || a.Again != c.want+TickSlack {
 			t.Errorf("%s: %+v, want %v", name, a, c.want+TickSlack)
 		}
+	}
+}
+
+// A peer that hears nothing repeats a segment more and more rarely, and then vanishes. It is
+// lost D after the last one, within the bound of data in flight.
+func TestPeerThatRepeatsIsLostInTime(t *testing.T) {
+	for _, d := range []time.Duration{4 * s, 10 * s, 30 * s, 60 * s} {
+		for last := 2 * s / 5; last < d*5/8; last *= 2 { // later it is lost because it acknowledges nothing
+			l, sup := limitsFor(d, newRTO(d)), Supervisor{Peer: d}
+			sup.Start(0)
+			var a Answer
+			now := 300 * ms // what is in flight was retransmitted once
+			for ; a.Reason == None && now < 5*d; now += max(a.Again, ms) {
+				i := tcpinfo.Info{State: tcpinfo.Open, Full: true, RTT: 20 * ms, PeerWindow: 60000, InFlight: 1, Acked: 1, Sent: 2, Segments: 5}
+				i.SinceAck, i.SinceData, i.SinceSent, i.RTO = now-20*ms, now-20*ms, now-30*ms, 220*ms
+				for i.SinceSent >= i.RTO {
+					i.SinceSent -= i.RTO
+					i.RTO = min(2*i.RTO, l.MaxRTO)
+					i.Retransmits++
+					i.Backoff++
+				}
+				for at := s / 5; at <= min(now, last); at *= 2 {
+					i.Segments++
+				}
+				a = sup.Ask(&Evidence{Info: i, Counted: true, Asked: now, Answered: now}, &l)
+			}
+			now -= ms
+			if a.Reason != Lost || now < last+d || now > last+d*5/4+s {
+				t.Errorf("D = %v, last heard after %v: %v after %v", d, last, a.Reason, now)
+			}
+		}
+	}
+}
+
+// Window probes that the kernel sent before a repeated segment came solicit no answer after it.
+func TestProbesBeforeARepeatedSegmentDoNotCount(t *testing.T) {
+	const d, began, mended = 10 * s, 50 * s, 120 * s
+	l, sup := limitsFor(d, oldRTO), Supervisor{Peer: d}
+	sup.Start(0)
+	for now := began; now < 150*s; {
+		i := tcpinfo.Info{State: tcpinfo.Open, Full: true, RTT: 20 * ms, RTO: 200 * ms, Unsent: 1000, Acked: 1, Sent: 2}
+		for at, gap := began, 200*ms; at+gap <= now; at, gap = at+gap, 2*gap { // the next is due after 152.2 s
+			i.Probes++
+		}
+		i.Backoff, i.Segments = i.Probes, uint32(min(now, mended-s)/s)
+		i.SinceAck, i.SinceData, i.SinceSent = now-began, now-began, now-began
+		a := sup.Ask(&Evidence{Info: i, Counted: true, Asked: now, Answered: now}, &l)
+		if a.Reason != None {
+			t.Fatalf("%+v after %v", a, now)
+		}
+		now += max(a.Again, ms)
 	}
 }

@@ -15,8 +15,8 @@ import (
 // has passed since the last segment was sent, whatever tcp_retries2 is. A RST comes
 // sooner: it answers the last segment, or arrives before the next. The timer may be late by
 // an eighth, and a RST that arrives meanwhile looks the same. But with a user timeout as long
-// as that of [keepalive.Patience], the kernel gives up only after that. The kernel keeps the
-// counters and ages in state CLOSE, but not Backoff and InFlight (tcp_write_queue_purge in
+// as that of [keepalive.Patience], the kernel gives up only after that, unless the window
+// closed on data in flight. The kernel keeps the counters and ages in state CLOSE, but not Backoff and InFlight (tcp_write_queue_purge in
 // net/ipv4/tcp.c).
 func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 	switch {
@@ -24,7 +24,8 @@ func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 		return handshakeTimedOut(i)
 	case i.Retransmits > 0:
 		since := retransmitTime(l, i) + i.SinceSent
-		return l.UserTimeout < keepalive.DefaultPatience && ranOut(i) || l.UserTimeout > 0 && since >= l.UserTimeout*7/8
+		return l.UserTimeout < keepalive.DefaultPatience && ranOut(i) || l.UserTimeout > 0 && since >= l.UserTimeout*7/8 ||
+			i.PeerWindow == 0 && closedWindowTimedOut(l, i)
 	case i.PeerWindow == 0:
 		return closedWindowTimedOut(l, i)
 	case i.Probes == 0:
@@ -46,7 +47,12 @@ func retransmitTime(l *keepalive.Limits, i *tcpinfo.Info) (d time.Duration) {
 	for n := 1; n < i.Retransmits; n++ {
 		d += i.RTO >> min(n, 62)
 	}
-	return max(d, keepalive.RetransmitTime(i.Retransmits-1, l.MaxRTO)-keepalive.MinRTO)
+	var known time.Duration
+	for n, rto := 1, 2*(i.RTT+keepalive.MinRTO); n < i.Retransmits; n++ {
+		rto = min(rto, l.MaxRTO)
+		known, rto = known+rto, 2*rto
+	}
+	return max(d, known)
 }
 
 // closedWindowTimedOut is TimedOut for a closed window. Linux counts neither the

@@ -159,6 +159,8 @@ func TestTimedOut(t *testing.T) {
 		"user timeout of an answered probe":    {with(10 * s), info(2*s, 10*s, 200*ms, 0, 0, 0), true},
 		"a RST of a slow reader":               {with(924 * s), info(2*s, 100*s, 200*ms, 0, 0, 0), false},
 		"retransmitted into a closed window":   {plain, info(240*s, 120*s, 120*s, 0, 0, 0), true},
+		"the same after retransmissions":       {with(2400 * s), info(250*s, 121*s, 120*s, 2, 0, 0), true},
+		"a late RST there":                     {with(2400 * s), info(100*s, 121*s, 120*s, 2, 0, 0), false},
 		"a RST there":                          {plain, info(30*s, 3*s, 12*s, 0, 0, 0), false},
 		// Recorded on Linux 6.18.
 		"Fast Open, SYN-ACK given up": {plain, tcpinfo.Info{SinceData: 7084 * ms, SinceAck: time.Hour, SinceSent: 7084 * ms, RTO: 3 * s, Retransmits: 2, PeerWindow: 65495}, true},
@@ -230,5 +232,27 @@ func evidenceIn(row [16]int64, sent int64) Evidence {
 			RTO: min(200*time.Millisecond<<row[7], time.Second), Retransmits: int(row[5]), Probes: int(row[6]), Backoff: int(row[7]), InFlight: int(row[8]), Unsent: row[9], Sent: row[10], Acked: row[11],
 			PeerWindow: row[12], OurWindow: row[13], PeerMSS: row[14],
 		},
+	}
+}
+
+// An application's own TCP_USER_TIMEOUT is a time-out, however long it is and the path.
+func TestOwnUserTimeoutIsATimeOut(t *testing.T) {
+	for _, timeout := range []time.Duration{10 * s, 900 * s, 924 * s, 1800 * s, 3600 * s} {
+		for _, first := range []time.Duration{201 * ms, 300 * ms, s, 2 * s, 5 * s} {
+			retransmits, rto, at := 1, min(2*first, oldRTO), time.Duration(0) // since the first retransmission
+			for at+rto < timeout {
+				at += rto
+				rto = min(2*rto, oldRTO)
+				retransmits++
+			}
+			l := keepalive.Limits{UserTimeout: timeout, MaxRTO: oldRTO}
+			i := tcpinfo.Info{
+				State: tcpinfo.Closed, RTT: first - 200*ms, Delivered: 1, Acked: 10, SinceSent: timeout - at, SinceAck: timeout + first,
+				SinceData: timeout + first, RTO: rto, Retransmits: retransmits, PeerWindow: 65000,
+			}
+			if !TimedOut(&l, &i) {
+				t.Errorf("%v, first time-out %v: a reset", timeout, first)
+			}
+		}
 	}
 }

@@ -30,7 +30,7 @@ type hub struct {
 
 	mu     sync.Mutex // guards the fields below, those of its loops, and those of tokens
 	tokens table
-	served int   // tokens that count for the poller, which is all but those in bubbles
+	served int   // tokens that the poller watches for: neither those in bubbles nor those without a descriptor
 	loop   *loop // nil while stopped
 	loops  int   // goroutines that wait for events
 	sweeps bool  // the poller of this system does not work
