@@ -70,7 +70,7 @@ func TestCheckBetweenFINAndRSTSeesAnEnd(t *testing.T) {
 	for range 300 {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		testutil.Must(t, peer.CloseWrite())
-		testutil.Eventually(t, "the FIN", func() bool { return liveness.Check(conn) != nil })
+		testutil.Until(t, "the FIN", func() bool { return liveness.Check(conn) != nil })
 		reset := make(chan error, 1)
 		go func() { reset <- peer.Reset() }()
 		for n, over := 0, false; n < 20; {
