@@ -295,8 +295,13 @@ func (l *soakLife) judge(end linkEnd) {
 		if stopped.IsZero() || l.when("resumed").After(stopped) || end.at.Sub(stopped) < l.cfg.StallTimeout-clockGrain {
 			l.wrong("%v; the peer stopped reading %v before", end.err, end.at.Sub(stopped))
 		}
-		// The answers to window probes may be lost.
 		since, within = end.at.Add(-l.heard.UnacknowledgedFor(end.at)), l.cfg.StallTimeout*16/10+time.Second+d/2
+		for _, p := range l.heard.Packets() { // the answers to window probes before the first of these were lost
+			if after := p.At.Sub(since); after > l.cfg.StallTimeout*16/10 {
+				within = max(within, after+time.Second)
+				break
+			}
+		}
 	case liveness.ReasonLocal:
 		if since, within = l.when("local"), 5*time.Second; since.IsZero() || since.After(end.at) {
 			l.wrong("%v, and the application had not closed", end.err)
