@@ -38,7 +38,7 @@ prepare() {
 (flock 9 && prepare) 9>"$cache.lock" || exit 1
 version=$(basename "$(find "$image/usr/lib/modules/" -mindepth 1 -maxdepth 1 -name '[0-9]*' | head -n 1)")
 mkdir "$tmp/job"
-cp ci/guest.sh "$tmp/job/init"
+cp ci/guest.sh "$tmp/job/init" && cp ci/guest-run.sh "$tmp/job/run.sh"
 printf '%s\n' "$@" >"$tmp/job/commands"
 
 # Everything below starts in a namespace of processes and mounts, which ends with its first process.

@@ -1,0 +1,26 @@
+#!/usr/bin/busybox sh
+# What guest.sh runs commands with.
+
+# run NAME COMMAND... runs a test binary. A test that fails is run again, alone: a kernel that is emulated on a busy machine may
+# have had too little of the processor. What fails again is a failure, what does not is flaky.
+run() {
+	name=$1; shift
+	start=$(cut -d. -f1 /proc/uptime)
+	"$@" >/tmp/log 2>&1; rc=$?
+	if [ $rc = 139 ] && ! grep -q -e SIGSEGV -e '^panic' -e 'fatal error' /tmp/log; then
+		# Go reports a fault of a program itself. One that comes without a word is the emulated processor's.
+		"$@" >/tmp/log 2>&1; rc=$?
+		echo "--- FLAKY: segmentation_fault (without a report)" >>/tmp/log
+	fi
+	failed=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' /tmp/log)
+	left=$failed
+	for t in $failed; do
+		timeout 120 "$@" -test.run="^$t\$" >/tmp/again 2>&1 || { sed 's/^/again: /' /tmp/again >>/tmp/log; continue; }
+		sed -i "s|--- FAIL: \($t[/ ]\)|--- FLAKY: \1|" /tmp/log
+		left=$(echo "$left" | grep -vx "$t")
+	done
+	[ -z "$failed" ] || [ -n "$left" ] || rc=0
+	echo "=BEGIN $name"
+	cat /tmp/log
+	echo "=END $rc $(($(cut -d. -f1 /proc/uptime) - start))"
+}
