@@ -214,10 +214,12 @@ func (l *soakLife) begin() {
 	}
 	l.otherWork.Go(func() {
 		if l.traffic == "echo" {
-			l.converse()
+			l.farErr = l.converse()
 			close(l.sent)
 		}
-		if l.farErr = l.receive(l.far, &l.down, l.gate); l.farErr == io.EOF && l.traffic == "sink" {
+		if l.farErr != nil {
+			// A Read that follows the one that brought a reset would return io.EOF.
+		} else if l.farErr = l.receive(l.far, &l.down, l.gate); l.farErr == io.EOF && l.traffic == "sink" {
 			l.did("FIN")
 			l.peer.CloseWrite()
 		}
@@ -288,11 +290,12 @@ func (l *soakLife) echo() {
 	}
 }
 
-func (l *soakLife) converse() {
+// converse returns the error that ended it before stop was closed.
+func (l *soakLife) converse() error {
 	for request := make([]byte, 2500); ; {
 		select {
 		case <-l.stop:
-			return
+			return nil
 		case <-time.After(200 * time.Millisecond):
 		}
 		n, err := l.far.Write(l.up.next(request))
@@ -304,7 +307,7 @@ func (l *soakLife) converse() {
 			}
 		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }

@@ -388,13 +388,15 @@ func (l *soakLife) compare(end linkEnd, reason liveness.Reason) {
 	got, low, high := l.up.got.Load(), int64(0), bytes(time.Now())
 	switch {
 	case reason == liveness.ReasonClosed && !l.when("FIN").IsZero():
-		if high = l.up.sent.Load(); l.sinkErr == nil { // else the copy could not go on
-			low = high
-		}
+		low = l.up.sent.Load()
+		high = low
 	case reason == liveness.ReasonReset && known:
 		low = high
 	case reason == liveness.ReasonLost, reason == liveness.ReasonIdle:
 		low, high = bytes(end.at.Add(-200*time.Millisecond)), bytes(end.at)
+	}
+	if l.sinkErr != nil { // the copy could not go on
+		low = 0
 	}
 	if known && (got < low || got > high) {
 		l.wrong("%v: read %d bytes; want %d to %d", end.err, got, low, high)
