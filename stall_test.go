@@ -155,15 +155,18 @@ func stopsAndGoesOn(t *testing.T) {
 		l.Must(process.Drain())
 		l.Fill()
 		for range 2 {
-			before, stopped := l.Written.Load(), time.Now()
+			before, since := l.Written.Load(), time.Now()
+			goesOn := func(s liveness.Status) bool { return s.Err != nil || l.Written.Load() > before+1<<20 }
+			l.Wait("going on", goesOn)
+			before = l.Written.Load()
 			l.Must(process.Stop())
 			select {
 			case <-l.Conn.Done():
 			case <-time.After(timeout / 2):
 			}
 			l.Must(process.Continue())
-			l.Wait("going on", func(s liveness.Status) bool { return s.Err != nil || l.Written.Load() > before+1<<20 })
-			if time.Since(stopped) >= timeout {
+			l.Wait("going on again", goesOn)
+			if time.Since(since) >= timeout {
 				return false
 			}
 			l.Lives()
