@@ -240,7 +240,7 @@ func (l *soakLife) quiet(what string, at time.Time, d time.Duration) {
 		at := at.Add(-before)
 		longest = max(longest, at.Sub(lastArrival(arrivals, at, l.opened)))
 	}
-	if ok && longest < d-clockGrain {
+	if ok && longest < d-relayGrain {
 		l.wrong("%s after %v; by the log data came %v ago", what, d, longest)
 	}
 }
