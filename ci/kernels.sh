@@ -7,7 +7,7 @@ need_root
 suites=(${LIVENESS_KERNELS:-bullseye bookworm trixie sid}) kernels=()
 packages=(. ./internal/keepalive ./internal/tcpinfo ./internal/poller ./livenesstest)
 declare -A only=([conformance]=Conn/tcp4 [liveness]=${LIVENESS_KERNEL_RUN:-'^(Test(Endings|Check.*|VanishedPeer.*|PeerThat.*)$|Example)'})
-export BOOT_LIMIT=170
+export BOOT_LIMIT=230
 for suite in "${suites[@]}"; do kernels+=("user-mode-linux/$suite"); done
 if [ "${1:-}" = full ]; then
 	packages=(. ./internal/... ./livenesstest) only=([liveness]=${LIVENESS_KERNEL_RUN:-.}) BOOT_LIMIT=1500
@@ -25,7 +25,7 @@ go test -c -o "$tmp/suite/" "${packages[@]}" >/dev/null && (cd internal/conforma
 commands=("run vanish sh -c './vanish && echo --- PASS: vanish'" "run matrix sh -c './matrix && echo --- PASS: matrix'")
 for name in $(cd "$tmp/suite" && ls -S -r ./*.test | sed 's|^\./||; s|\.test$||'); do # the smallest first
 	# The fake kqueue is the same everywhere.
-	commands+=("run $name ./$name.test -test.v -test.short -test.timeout=$((BOOT_LIMIT - 20))s -test.run='${only[$name]:-.}' -test.skip='^TestKqueue'")
+	commands+=("run $name ./$name.test -test.v -test.short -test.parallel=96 -test.timeout=$((BOOT_LIMIT - 20))s -test.run='${only[$name]:-.}' -test.skip='^TestKqueue'")
 done
 for i in "${!kernels[@]}"; do
 	extra=() k=${kernels[i]}

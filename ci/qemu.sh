@@ -16,7 +16,7 @@ for pair in arm64:aarch64 arm:arm riscv64:riscv64 ppc64le:ppc64le s390x:s390x; d
 	case $GOARCH in arm | s390x) # 32 bits, and the other byte order
 		for pkg in ./internal/poller ./internal/tcpinfo; do foreign "$GOARCH" "$qemu" "$pkg" -short -timeout 60s; done ;;
 	esac
-	foreign "$GOARCH" "$qemu" . -short -timeout 110s -skip "$lacking"
+	foreign "$GOARCH" "$qemu" . -short -parallel 96 -timeout 110s -skip "$lacking"
 done
 echo "$passed tests passed"
 exit $bad
