@@ -9,10 +9,11 @@ import (
 	"github.com/go-liveness/liveness/internal/supervise"
 )
 
-// A check asks the kernel once how a connection is; socket.go has its types. A file peek_*.go implements it for
-// a system, with these functions. They run inside RawConn.Control, so fd stays open.
-// None of them may block, consume a byte, take the socket's pending error where the
-// kernel offers another way, or change what the application sees.
+// A check asks the kernel once how a connection is; socket.go has its types. A file
+// peek_*.go implements it for a system, with these functions. They run inside
+// RawConn.Control, so fd stays open. None of them may block, consume a byte, take the
+// socket's pending error where the kernel offers another way, or change what the
+// application sees.
 //
 //	identify(fd uintptr) (family, error)
 //		Finds out what fd is. The error wraps errors.ErrUnsupported if fd is no
