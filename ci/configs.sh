@@ -6,10 +6,9 @@ need_root
 tests=${LIVENESS_CONFIG_RUN:-'^(Test(Endings|NoEndings|Check.*|Ping.*|VanishedPeer.*|PeerThat.*|KernelTimeoutIsLost|DetectWithin.*)|ExampleCheck)$'}
 
 command -v ip >/dev/null && command -v sysctl >/dev/null || apt_install iproute2 procps
-export CGO_ENABLED=0
-mkdir "$tmp/suite" "$tmp/log"
-go test -c -o "$tmp/suite/liveness.test" . && go build -o "$tmp/seccomp" ci/seccomp.go || fail "cannot build the tests"
-GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . || fail "cannot build the tests"
+export CGO_ENABLED=0 && mkdir "$tmp/suite" "$tmp/log"
+go test -c -o "$tmp/suite/liveness.test" . && GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . &&
+	go build -o "$tmp/seccomp" ci/seccomp.go || fail "cannot build the tests"
 
 # config NAME SETUP [PROGRAM] runs the tests after SETUP.
 names=()
@@ -38,5 +37,4 @@ for i in "${!names[@]}"; do summary "${names[i]}" "$tmp/log/$i" "$(cat "$tmp/log
 BOOT_LIMIT=90 BOOT_APPEND=ipv6.disable=1 ci/boot.sh user-mode-linux/trixie "$tmp/suite" \
 	"run liveness ./liveness.test -test.v -test.short -test.timeout=80s -test.run='^Test(Endings|Check.*)\$'" >"$tmp/log/boot" 2>&1
 guest_results 'ipv6.disable=1' "$tmp/log/boot"
-echo "$passed tests passed"
-exit $bad
+finish

@@ -149,6 +149,12 @@ foreign() {
 	summary "$name" "$log" "$rc"
 }
 
+# finish ends a script that ran foreign tests.
+finish() {
+	echo "$passed tests passed"
+	exit $bad
+}
+
 # guest_results KERNEL LOG prints a summary for each program that boot.sh ran.
 guest_results() {
 	local name rc seconds

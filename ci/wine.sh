@@ -36,5 +36,4 @@ foreign 'wine -race' "$root/ci/wine-exec.sh" . -race -short -timeout 200s -run "
 for pkg in ./internal/afd ./internal/poller ./internal/tcpinfo ./livenesstest; do
 	foreign 'wine -race' "$root/ci/wine-exec.sh" "$pkg" -race -short -timeout 200s
 done
-echo "$passed tests passed"
-exit $bad
+finish
