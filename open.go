@@ -21,6 +21,22 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	o := opens.Get().(*opening)
+	defer o.free()
+	c, err := openSocket(inner, cfg, how, onFailure, o)
+	if err == errNoSocket {
+		o.first = supervise.Sample{}
+		c = unopened(inner, cfg, how)
+		err = c.openWithoutSocket(cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.start(cfg, o)
+	return c, nil
+}
+
+func unopened(inner net.Conn, cfg *Config, how usage) *Conn {
 	c := &Conn{
 		inner: inner, opened: time.Since(started),
 		sock: socket{allowHalfClose: cfg.AllowHalfClose, watched: how == beside},
@@ -29,22 +45,20 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 		c.foreign = &foreign{named: beneath.NamedOf(inner)}
 	}
 	c.handle = newHandle(c, cfg.Group)
+	return c
+}
+
+// openSocket opens the socket of inner or beneath it. If there is none, the error is
+// errNoSocket itself.
+func openSocket(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure, o *opening) (*Conn, error) {
 	raw, owner, depth := beneath.RawConn(inner)
-	o := opens.Get().(*opening)
-	defer o.free()
-	var err error
 	if raw == nil {
-		err = c.openWithoutSocket(cfg)
-	} else {
-		c.sock.raw, c.sock.direct, c.sock.mayBlock = raw, depth == 0, !beneath.IsPackageNet(owner)
-		o.conn, o.cfg, o.onFailure = c, cfg, onFailure
-		err = c.open(o)
+		return nil, errNoSocket
 	}
-	if err != nil {
-		return nil, err
-	}
-	c.start(cfg, o)
-	return c, nil
+	c := unopened(inner, cfg, how)
+	c.sock.raw, c.sock.direct, c.sock.mayBlock = raw, depth == 0, !beneath.IsPackageNet(owner)
+	o.conn, o.cfg, o.onFailure = c, cfg, onFailure
+	return c, c.open(o)
 }
 
 var noConfig Config
@@ -88,7 +102,7 @@ func (o *opening) free() {
 
 // open identifies the socket, registers it with the hub and sets the options that the
 // Config asks for. If it fails, the socket is as it was, unless onFailure says that it is
-// closed.
+// closed. The error is errNoSocket itself if there turns out to be none.
 func (c *Conn) open(o *opening) error {
 	s := &c.sock
 	controlErr := s.raw.Control(o.at)
@@ -98,9 +112,7 @@ func (c *Conn) open(o *opening) error {
 		return net.ErrClosed
 	case controlErr != nil || !o.asked || o.err == errNoSocket:
 		c.handle.Forget() // a Control of the application's may fail after it was used
-		c.handle = newHandle(c, o.cfg.Group)
-		s.raw, s.direct, s.mayBlock, s.counted, s.family = nil, false, false, false, familyUnknown
-		return c.openWithoutSocket(o.cfg)
+		return errNoSocket
 	case o.err != nil:
 		c.handle.Remove(s.raw)
 		return o.err

@@ -65,7 +65,6 @@ func (c *Conn) openWithoutSocket(cfg *Config) error {
 		c.foreign = &foreign{named: beneath.Named{Conn: c.inner}}
 	}
 	c.foreign.checker = new(pipe)
-	c.timeouts.Store(nil) // of a socket that was none
 	c.configure(cfg)
 	switch {
 	case c.sock.watched && cfg.PeerTimeout == 0:
