@@ -97,7 +97,7 @@ type soak struct {
 	ends     map[string]int // by plan and reason
 	reasons  [6]uint64
 	latest   map[string]time.Duration // how far the latest report was from its bound
-	jumps    []time.Time              // when the process had stood still
+	jumps    []jump                   // when the process stood still
 }
 
 // weather changes the link until the soak is over.
@@ -117,6 +117,12 @@ func (s *soak) weather() {
 	_ = s.link.Set(rig.Path{Delay: 10 * time.Millisecond})
 }
 
+// A jump is a time in which this process had no processor.
+type jump struct{ from, to time.Time }
+
+// jumpGrain is how soon after a jump noteJumps has written it down.
+const jumpGrain = 200 * time.Millisecond
+
 // noteJumps writes down when this process had no processor for a while: time-outs may begin
 // anew then.
 func (s *soak) noteJumps(stop <-chan struct{}) {
@@ -130,22 +136,37 @@ func (s *soak) noteJumps(stop <-chan struct{}) {
 		}
 		if now := time.Now(); now.Sub(last) > 500*time.Millisecond {
 			s.mu.Lock()
-			s.jumps = append(s.jumps, now)
+			s.jumps = append(s.jumps, jump{last, now})
 			s.mu.Unlock()
 		}
 	}
 }
 
-// afterJumps returns since, or the last jump before at if that is later.
+// afterJumps returns since, or the end of the last jump that began before at if that is later.
 func (s *soak) afterJumps(since, at time.Time) time.Time {
+	if wait := jumpGrain - time.Since(at); wait > 0 {
+		time.Sleep(wait)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, jump := range s.jumps {
-		if jump.After(since) && jump.Before(at) {
-			since = jump
+	for _, j := range s.jumps {
+		if j.to.After(since) && j.from.Before(at) {
+			since = j.to
 		}
 	}
 	return since
+}
+
+// beforeJumps returns at, or the beginning of a jump that it lies in.
+func (s *soak) beforeJumps(at time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jumps {
+		if j.from.Before(at) && j.to.Add(jumpGrain).After(at) {
+			return j.from
+		}
+	}
+	return at
 }
 
 // work plays one connection after another.
@@ -307,7 +328,11 @@ func (l *soakLife) judge(end linkEnd) {
 			l.wrong("%v, and the application had not closed", end.err)
 		}
 	}
-	if took := end.at.Sub(l.afterJumps(since, end.at)); !since.IsZero() {
+	if from := l.afterJumps(since, end.at); !since.IsZero() {
+		if reason == liveness.ReasonLost {
+			within += from.Sub(since) // the first retransmission after the jump comes no later: its time-out doubles
+		}
+		took := end.at.Sub(from)
 		l.note(string(reason), took-within)
 		if took > within+linkSlack {
 			l.wrong("%v, reported after %v; want %v", end.err, took, within)
@@ -393,7 +418,7 @@ func (l *soakLife) compare(end linkEnd, reason liveness.Reason) {
 	case reason == liveness.ReasonReset && known:
 		low = high
 	case reason == liveness.ReasonLost, reason == liveness.ReasonIdle:
-		low, high = bytes(end.at.Add(-200*time.Millisecond)), bytes(end.at)
+		low, high = bytes(l.beforeJumps(end.at).Add(-200*time.Millisecond)), bytes(end.at)
 	}
 	if l.sinkErr != nil { // the copy could not go on
 		low = 0
