@@ -379,13 +379,14 @@ func (l *soakLife) ask() {
 		began := time.Now()
 		if n%3 == 0 {
 			ctx, cancel := context.WithTimeout(l.ctx, 3*time.Second)
-			if err := l.conn.Ping(ctx); err == nil && l.heard.LastHeard(time.Now()).Before(began.Add(-time.Second-relayGrain)) {
+			if err := l.conn.Ping(ctx); err == nil && l.heard.LastHeard(time.Now()).Before(began.Add(-time.Second-l.late(began))) {
 				l.wrong("Ping returned nil after %v; nothing was heard for %v", time.Since(began), l.heard.SilentFor(time.Now()))
 			}
 			cancel()
 			continue
 		}
-		if st := l.conn.Status(); st.Err == nil && st.Silence+relayGrain < began.Sub(l.heard.LastHeard(time.Now())) {
+		st, heard := l.conn.Status(), l.heard.LastHeard(time.Now())
+		if st.Err == nil && st.Silence+l.late(began) < began.Sub(heard) {
 			l.wrong("%+v; by the log the silence is %v", st, l.heard.SilentFor(time.Now()))
 		}
 	}

@@ -2,10 +2,12 @@ package liveness_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -24,8 +26,7 @@ import (
 	"github.com/go-liveness/liveness/internal/testutil"
 )
 
-// relayGrain is by how much later than the log says the kernel may have a packet, on a busy
-// machine.
+// relayGrain is by how much later than the log says the kernel may have a packet; see late.
 const relayGrain = 300 * time.Millisecond
 
 // soakConns is how many connections live at a time.
@@ -69,7 +70,9 @@ func TestLinkSoak(t *testing.T) {
 		workers.Go(s.work)
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { defer close(stopped); s.noteJumps(stop) }()
+	here, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { defer close(stopped); s.noteJumps(here, stop) }()
 	s.weather()
 	workers.Wait()
 	close(stop)
@@ -98,6 +101,7 @@ type soak struct {
 	reasons  [6]uint64
 	latest   map[string]time.Duration // how far the latest report was from its bound
 	jumps    []jump                   // when the process stood still
+	noted    time.Time                // the jumps that began before are written down
 }
 
 // weather changes the link until the soak is over.
@@ -117,56 +121,89 @@ func (s *soak) weather() {
 	_ = s.link.Set(rig.Path{Delay: 10 * time.Millisecond})
 }
 
-// A jump is a time in which this process had no processor.
+// A jump is a time in which this process, or the kernel's receiver, had no processor.
 type jump struct{ from, to time.Time }
 
-// jumpGrain is how soon after a jump noteJumps has written it down.
-const jumpGrain = 200 * time.Millisecond
+const (
+	minJump   = 100 * time.Millisecond
+	longJump  = 500 * time.Millisecond // after which time-outs may begin anew
+	jumpGrain = 200 * time.Millisecond // how soon after a jump what it delayed has come
+)
 
-// noteJumps writes down when this process had no processor for a while: time-outs may begin
-// anew then.
-func (s *soak) noteJumps(stop <-chan struct{}) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for last := time.Now(); ; last = time.Now() {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
+// noteJumps writes down the jumps: the kernel has packets later than the log says then. It
+// sends itself datagrams, which wait as all that the kernel receives.
+func (s *soak) noteJumps(here net.PacketConn, stop <-chan struct{}) {
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for sent := time.Now(); ; <-tick.C {
+			if _, err := here.WriteTo(binary.NativeEndian.AppendUint64(nil, uint64(sent.UnixNano())), here.LocalAddr()); err != nil {
+				return
+			}
+			sent = time.Now() // the next is due in 20 ms
 		}
-		if now := time.Now(); now.Sub(last) > 500*time.Millisecond {
-			s.mu.Lock()
-			s.jumps = append(s.jumps, jump{last, now})
-			s.mu.Unlock()
+	}()
+	go func() { <-stop; here.Close() }()
+	for stamp := make([]byte, 8); ; {
+		if _, _, err := here.ReadFrom(stamp); err != nil {
+			return
+		}
+		from, now := time.Unix(0, int64(binary.NativeEndian.Uint64(stamp))), time.Now()
+		s.mu.Lock()
+		if now.Sub(from) > minJump {
+			s.jumps = append(s.jumps, jump{from, now})
+		}
+		s.noted = from
+		s.mu.Unlock()
+	}
+}
+
+// late is by how much later than the log says the kernel may have had a packet before at.
+func (s *soak) late(at time.Time) time.Duration {
+	longest := time.Duration(0)
+	s.overJumps(at, func(j jump) {
+		if j.to.After(at.Add(-30*time.Second)) && j.from.Before(at) {
+			longest = max(longest, j.to.Sub(j.from))
+		}
+	})
+	return relayGrain + longest
+}
+
+// overJumps calls f for each jump that began before at.
+func (s *soak) overJumps(at time.Time, f func(jump)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.noted.After(at) {
+		s.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		s.mu.Lock()
+	}
+	for _, j := range s.jumps {
+		if j.from.Before(at) {
+			f(j)
 		}
 	}
 }
 
 // afterJumps returns since, or the end of the last jump that began before at if that is later.
 func (s *soak) afterJumps(since, at time.Time) time.Time {
-	if wait := jumpGrain - time.Since(at); wait > 0 {
-		time.Sleep(wait)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, j := range s.jumps {
-		if j.to.After(since) && j.from.Before(at) {
+	s.overJumps(at, func(j jump) {
+		if j.to.After(since) && j.to.Sub(j.from) > longJump {
 			since = j.to
 		}
-	}
+	})
 	return since
 }
 
 // beforeJumps returns at, or the beginning of a jump that it lies in.
 func (s *soak) beforeJumps(at time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, j := range s.jumps {
-		if j.from.Before(at) && j.to.Add(jumpGrain).After(at) {
-			return j.from
+	before := at
+	s.overJumps(at, func(j jump) {
+		if j.to.Add(jumpGrain).After(at) && j.from.Before(before) {
+			before = j.from
 		}
-	}
-	return at
+	})
+	return before
 }
 
 // work plays one connection after another.
@@ -256,12 +293,12 @@ func newSoakPlan(rng *rand.Rand) soakPlan {
 // come while a callback took its time.
 func (l *soakLife) quiet(what string, at time.Time, d time.Duration) {
 	arrivals, _, ok := l.heard.Arrivals()
-	longest := time.Duration(0)
-	for before := time.Duration(0); before < 2*relayGrain; before += clockGrain {
+	longest, late := time.Duration(0), l.late(at)
+	for before := time.Duration(0); before < 2*late; before += clockGrain {
 		at := at.Add(-before)
 		longest = max(longest, at.Sub(lastArrival(arrivals, at, l.opened)))
 	}
-	if ok && longest < d-relayGrain {
+	if ok && longest < d-late {
 		l.wrong("%s after %v; by the log data came %v ago", what, d, longest)
 	}
 }
@@ -290,7 +327,7 @@ func (l *soakLife) judge(end linkEnd) {
 	case liveness.ReasonLost:
 		// An acknowledgement that another has overtaken moves no age of the kernel (tcp_ack in
 		// net/ipv4/tcp_input.c), and that other came when the delay was shorter.
-		if err := l.right(end, d-relayGrain); err != nil {
+		if err := l.right(end, d-l.late(end.at)); err != nil {
 			l.wrong("a live peer: %v", err)
 		}
 		// The bound of PeerTimeout's doc, and a retransmission or a probe that was lost before.
@@ -317,8 +354,9 @@ func (l *soakLife) judge(end linkEnd) {
 			l.wrong("%v; the peer stopped reading %v before", end.err, end.at.Sub(stopped))
 		}
 		since, within = end.at.Add(-l.heard.UnacknowledgedFor(end.at)), l.cfg.StallTimeout*16/10+time.Second+d/2
+		from := l.afterJumps(since, end.at)
 		for _, p := range l.heard.Packets() { // the answers to window probes before the first of these were lost
-			if after := p.At.Sub(since); after > l.cfg.StallTimeout*16/10 {
+			if after := p.At.Sub(from); after > l.cfg.StallTimeout*16/10 {
 				within = max(within, after+time.Second)
 				break
 			}
@@ -329,8 +367,9 @@ func (l *soakLife) judge(end linkEnd) {
 		}
 	}
 	if from := l.afterJumps(since, end.at); !since.IsZero() {
-		if reason == liveness.ReasonLost {
-			within += from.Sub(since) // the first retransmission after the jump comes no later: its time-out doubles
+		if heard := l.heard.LastHeard(end.at); reason == liveness.ReasonLost {
+			// The first retransmission after a jump comes no later than that: its time-out doubles.
+			within += l.afterJumps(heard, end.at).Sub(heard)
 		}
 		took := end.at.Sub(from)
 		l.note(string(reason), took-within)
