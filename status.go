@@ -107,7 +107,7 @@ func statusOf(s *supervise.Sample) Status {
 	switch {
 	case verdict.Suspect(i):
 		st.State = Suspect
-	case i.Outstanding() && verdict.WindowClosed(i):
+	case i.Outstanding() && i.WindowClosed():
 		st.State = Stalled
 	case i.State == tcpinfo.CloseWait:
 		st.State = HalfClosed

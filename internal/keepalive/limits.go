@@ -113,7 +113,7 @@ func (l *Limits) DetectWithin(peerTimeout time.Duration, i *tcpinfo.Info) time.D
 func (l *Limits) verdictBound(peerTimeout time.Duration, i *tcpinfo.Info) time.Duration {
 	bound := peerTimeout + peerTimeout/4 + time.Second
 	first, second := l.solicitations(i)
-	if windowClosed(i) {
+	if i.WindowClosed() {
 		return max(bound, latestExpiry(first)+latestExpiry(second)+time.Second)
 	}
 	if i.Retransmits > 0 {
@@ -142,15 +142,10 @@ func (l *Limits) kernelBound(i *tcpinfo.Info) time.Duration {
 		return latestExpiry(first) + latestExpiry(l.UserTimeout) + MinRTO
 	}
 	retries := cmp.Or(l.Retries, DefaultRetries2)
-	if windowClosed(i) {
+	if i.WindowClosed() {
 		return time.Duration(retries+1) * latestExpiry(l.MaxRTO)
 	}
 	return RetransmitTime(retries, l.MaxRTO) + latestExpiry(l.MaxRTO)
-}
-
-// windowClosed reports whether data wait because the peer takes none.
-func windowClosed(i *tcpinfo.Info) bool {
-	return i.PeerWindow == 0 || i.InFlight == 0 && i.Unsent > 0 && i.Backoff > 0
 }
 
 // retries2 is the sysctl tcp_retries2 of tcp(7) in the process's network namespace, or

@@ -66,21 +66,13 @@ func (t *Timeouts) judge(conn Connection, s *Sample, jumped time.Time) (next tim
 	if a.Prompt {
 		t.promptPing(conn, s)
 	}
-	wait := sooner(a.Again, t.askSilences(conn, s, &a))
-	wait = sooner(wait, t.settlePing(conn, s))
-	wait = sooner(wait, t.makeLaterChange(s.Asked, jumped))
+	wait := verdict.Sooner(a.Again, t.askSilences(conn, s, &a))
+	wait = verdict.Sooner(wait, t.settlePing(conn, s))
+	wait = verdict.Sooner(wait, t.makeLaterChange(s.Asked, jumped))
 	if wait > 0 {
 		next = s.Asked.Add(max(wait, time.Millisecond))
 	}
 	return next
-}
-
-// sooner returns the shorter wait; zero is for ever.
-func sooner(a, b time.Duration) time.Duration {
-	if a <= 0 || b > 0 && b < a {
-		return max(b, 0)
-	}
-	return a
 }
 
 // settleAfterEnd puts back what a Ping has changed, also behind the peer's FIN; checking

@@ -96,7 +96,7 @@ func (t *Timeouts) askSilences(conn Connection, now *Sample, a *verdict.Answer) 
 			s.called, s.running = now.Asked, true
 			go t.callSilence(conn, s)
 		}
-		wait = sooner(wait, again)
+		wait = verdict.Sooner(wait, again)
 	}
 	return wait
 }

@@ -111,6 +111,13 @@ func (i *Info) RetransmitTime(rto, limit time.Duration) (d time.Duration) {
 // Silence is the time since anything was heard from the peer's host.
 func (i *Info) Silence() time.Duration { return min(i.SinceData, i.SinceAck) }
 
+// WindowClosed reports whether data wait because the peer takes none: its window is closed,
+// or too small for the next segment, so that the kernel probes it. Corked data wait too, but
+// behind an open window and without a probe.
+func (i *Info) WindowClosed() bool {
+	return i.PeerWindow == 0 || i.InFlight == 0 && i.Unsent > 0 && i.Backoff > 0
+}
+
 // Retransmitting reports whether data were in flight when the peer's window closed.
 // Linux retransmits them then instead of probing the window, and counts neither
 // (tcp_retransmit_timer in net/ipv4/tcp_timer.c).

@@ -202,9 +202,6 @@ func (s *Supervisor) askUnacked(now stamp, i *tcpinfo.Info, a *Answer) bool {
 	return true
 }
 
-// minPatience is how long the kernel retransmits by default: tcp_retries2 of 15.
-const minPatience = 924 * time.Second
-
 // userTimeout returns the TCP_USER_TIMEOUT with which the kernel does not give up
 // first. The kernel does not count it from the last sign of life, but from the first
 // retransmission of a recovery, which may last as long as there is loss, or from the
@@ -220,7 +217,7 @@ func (s *Supervisor) userTimeout(now stamp, i *tcpinfo.Info) time.Duration {
 	case s.busy == 0:
 		s.busy = now
 	}
-	patience := max(minPatience, 4*s.Peer)
+	patience, _ := keepalive.PatienceFor(s.Peer)
 	if s.busy != 0 {
 		step := patience / 4
 		patience += now.sub(s.busy).Truncate(step)

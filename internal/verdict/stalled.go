@@ -26,7 +26,7 @@ func (s *Supervisor) noteProgress(now, jumped stamp, i *tcpinfo.Info) {
 		s.largest = max(s.largest, uint32(min(i.PeerWindow, math.MaxUint32)))
 	}
 	window := uint32(max(0, min(i.PeerWindow, math.MaxUint32)))
-	blocked := WindowClosed(i)
+	blocked := i.WindowClosed()
 	same := s.acked == i.Acked && s.delivery == i.Delivered
 	if blocked {
 		same = s.acked == i.Acked && window <= s.window

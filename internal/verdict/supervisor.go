@@ -48,19 +48,21 @@ func stampOf(d time.Duration) stamp { return stamp(d) + math.MaxInt64/2 }
 
 func (s stamp) add(d time.Duration) stamp     { return s + stamp(d) }
 func (s stamp) sub(other stamp) time.Duration { return time.Duration(s - other) }
-func (a *Answer) again(wait time.Duration)    { a.Again = sooner(a.Again, wait) }
-func sooner(again, wait time.Duration) time.Duration {
-	if wait <= 0 || again > 0 && again < wait {
-		return again
+func (a *Answer) again(wait time.Duration)    { a.Again = Sooner(a.Again, wait) }
+
+// Sooner returns the shorter of two waits; 0 is for ever.
+func Sooner(a, b time.Duration) time.Duration {
+	if b <= 0 || a > 0 && a < b {
+		return a
 	}
-	return wait
+	return b
 }
 
 // Start records that the peer could send from now on.
 func (s *Supervisor) Start(now time.Duration) { s.from = stampOf(now) }
 
 // Pace returns how soon after a write the connection must be sampled.
-func (s *Supervisor) Pace() time.Duration { return sooner(s.Peer/4, s.Stall/10) }
+func (s *Supervisor) Pace() time.Duration { return Sooner(s.Peer/4, s.Stall/10) }
 
 // Ask returns what e means. l has the options of the socket; it may be nil if Peer is 0
 // or e is not Counted.

@@ -67,13 +67,6 @@ type Answer struct {
 // answerTime returns how long an answer may take.
 func answerTime(i *tcpinfo.Info) time.Duration { return max(time.Second/4, 2*i.RTT) }
 
-// WindowClosed reports whether data wait because the peer takes none: its window
-// is closed, or too small for the next segment, so that the kernel probes it. Corked
-// data wait too, but behind an open window and without a probe.
-func WindowClosed(i *tcpinfo.Info) bool {
-	return i.PeerWindow == 0 || i.InFlight == 0 && i.Unsent > 0 && i.Backoff > 0
-}
-
 // unanswered reports whether retransmissions into a closed window go unanswered:
 // longer than until the next one is due.
 func unanswered(i *tcpinfo.Info) bool {
