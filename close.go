@@ -79,7 +79,7 @@ func (c *Conn) CloseWrite() error {
 	t := c.beginWrite() // a FIN must be acknowledged too
 	err := c.shut(sock.Writing, half.CloseWrite)
 	c.endWrite(t)
-	c.ioFailed(nil, true)
+	c.checkAfterIO(trigger{})
 	return err
 }
 

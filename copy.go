@@ -163,7 +163,7 @@ func (c *Conn) copied(w io.Writer, r io.Reader, err error, before, n int64) (int
 		}
 		return 0, err
 	}
-	c.ioFailed(nil, false)
+	c.checkAfterIO(trigger{})
 	e := c.end.Load()
 	if e == nil || !c.interrupts(e) || !isDeadline(err) || before < 0 || c.streamPosition() != before+n {
 		return 0, err

@@ -38,7 +38,7 @@ func (c *Conn) observe(o observation) {
 	if o.outcome <= connected {
 		return
 	}
-	if why := o.end(c.sock.allowHalfClose); why != nil {
+	if why := c.sock.endOf(o); why != nil {
 		c.endByPeer(why, o)
 	}
 }
@@ -87,12 +87,12 @@ func (c *Conn) endByPeer(why error, o observation) {
 	e.err = c.opError(opWatch, why)
 	switch o.outcome {
 	case closedLocally:
-		e.once.Do(func() { e.freeze(&supervise.Sample{}) })
+		e.once.Do(func() { e.setSnapshot(&supervise.Sample{}) })
 	case aborted:
 		// Before anything is published: a callback might close the socket, and with it
 		// the evidence.
 		if o.evidence != nil {
-			e.once.Do(func() { e.freeze(o.evidence) })
+			e.once.Do(func() { e.setSnapshot(o.evidence) })
 		}
 		c.snapshot(e)
 		if e.cause.reason == ErrPeerLost {
@@ -110,12 +110,11 @@ func (c *Conn) endByPeer(why error, o observation) {
 func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 	e := &ending{byTimeout: true, cause: why}
 	e.err = c.opError(opWatch, why)
-	e.once.Do(func() {})
 	if s.Detail == supervise.Lean {
 		full := c.sock.sample(supervise.Full)
 		s.Unread, s.Unacked = full.Unread, full.Unacked
 	}
-	e.freeze(s)
+	e.once.Do(func() { e.setSnapshot(s) })
 	if why.reason == ErrPeerLost && why.absent == "" {
 		e.snapshot.Silence = why.silence // the kernel's ages do not show all that was heard
 	}
@@ -158,15 +157,15 @@ func (c *Conn) takeSnapshot() {
 func (c *Conn) snapshot(e *ending) Status {
 	e.once.Do(func() {
 		s := c.sock.sample(supervise.Full)
-		e.freeze(&s)
+		e.setSnapshot(&s)
 	})
 	st := e.snapshot
 	st.Age = e.age
 	return st
 }
 
-// freeze makes s the evidence of e.
-func (e *ending) freeze(s *supervise.Sample) {
+// setSnapshot makes s the evidence of e.
+func (e *ending) setSnapshot(s *supervise.Sample) {
 	e.snapshot = statusOf(s)
 	e.snapshot.State, e.snapshot.Err = Disconnected, e.err
 }
@@ -197,7 +196,7 @@ func (c *Conn) publish(e *ending) {
 	}
 	c.pin()
 	c.mu.Unlock()
-	c.record(e)
+	c.keepRecent(e)
 	if contexts != nil {
 		// Cancelling runs code of the application: parents of its own type, and functions
 		// that it registered with context.AfterFunc.
@@ -216,21 +215,23 @@ func (c *Conn) publish(e *ending) {
 	}
 }
 
-// record keeps e for livenessdebug, if that is in use. It runs no code of the application,
+// keepRecent keeps e for livenessdebug, if that is in use. It runs no code of the application,
 // and what it keeps does not lead to the Conn.
-func (c *Conn) record(e *ending) {
+func (c *Conn) keepRecent(e *ending) {
 	if !recent.Started() {
 		return
 	}
 	end := recent.End{At: time.Now(), Err: net.ErrClosed}
-	st := Status{State: Disconnected, Age: e.age}
-	if e.cause != nil && c.sock.raw == nil {
+	switch {
+	case e.cause == nil:
+	case c.sock.raw == nil:
 		end.Err = e.cause.reason // without the error of a foreign Read or Write
-	} else if e.cause != nil {
+	default:
 		end.Err = e.cause
 	}
-	if !c.sock.mayBlock || end.Err != net.ErrClosed && e.cause.reason != ErrPeerClosed {
-		st = c.snapshot(e) // of a FIN it is taken here, and else it exists already
+	st := Status{State: Disconnected, Age: e.age}
+	if fin := e.cause != nil && e.cause.reason == ErrPeerClosed; !fin || !c.sock.mayBlock {
+		st = c.snapshot(e) // at a FIN it asks the kernel, which may block; at other ends it is taken already
 		st.Err = nil
 	}
 	end.Status = st

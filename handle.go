@@ -91,9 +91,6 @@ func (h *handle) Check(at, jumped time.Time) (next time.Time) {
 	return next
 }
 
-// followPatience is the patience of the hub, which asks again and again.
-const followPatience = time.Millisecond
-
 // Open reports whether the Conn still exists and its descriptor is open. A connection whose
 // methods may block is taken for open while one of them does.
 func (h *handle) Open(within time.Duration) bool {
@@ -107,7 +104,7 @@ func (h *handle) Open(within time.Duration) bool {
 	if !c.sock.mayBlock {
 		return c.descriptorOpen()
 	}
-	again := within <= followPatience // then at most one goroutine waits
+	again := within <= watch.FollowPatience // then at most one goroutine waits
 	if again && h.set(checking) {
 		return true
 	}

@@ -107,19 +107,19 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ioFailed takes the error of an I/O method as a trigger; the check decides. Nil stands
-// for an error that may be another connection's.
-func (c *Conn) ioFailed(err error, wrote bool) observation {
-	if err != nil && isDeadline(err) || c.end.Load() != nil {
+// checkAfterIO checks the connection after an I/O method that may have met its end. A
+// deadline is no trigger, and an error that may be another connection's is not in t.
+func (c *Conn) checkAfterIO(t trigger) observation {
+	if isDeadline(t.err) || c.end.Load() != nil {
 		return observation{}
 	}
-	return c.check(trigger{err: err, wrote: wrote})
+	return c.check(t)
 }
 
 // writeFailed returns the error that a write returns: err itself, unless it comes from a
 // verdict. own is err if it is certainly of this connection.
 func (c *Conn) writeFailed(own, err error) error {
-	c.ioFailed(own, true)
+	c.checkAfterIO(trigger{err: own, wrote: true})
 	e := c.end.Load()
 	if e != nil && (c.interrupts(e) && isDeadline(err) || errno.In(own) != nil && c.foundLost(e)) {
 		return c.verdictError("write", e)
@@ -135,7 +135,7 @@ func (c *Conn) foundLost(e *ending) bool {
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n and err.
 func (c *Conn) readFailed(b []byte, n int, err error) (int, error) {
-	o := c.ioFailed(err, false)
+	o := c.checkAfterIO(trigger{err: err})
 	e := c.end.Load()
 	if e == nil {
 		return n, c.endOfStream(nil, o, err)

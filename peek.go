@@ -18,6 +18,8 @@ import (
 //	identify(fd uintptr) (family, error)
 //		Finds out what fd is. The error wraps errors.ErrUnsupported if fd is no
 //		stream socket.
+//	identifyStream(fd uintptr) (family, error)
+//		Is identify for an fd that is a stream socket.
 //	(*socket) checkAt(fd uintptr, t trigger) observation
 //		Makes one check. For a connection that is open it allocates nothing.
 //	(*socket) quickCheckAt(fd uintptr) bool
@@ -188,5 +190,5 @@ func (s *socket) checkOnce(owner net.Conn) error {
 	case o.outcome == unknown:
 		return errNoSocket
 	}
-	return o.end(false)
+	return s.endOf(o)
 }

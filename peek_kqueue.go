@@ -16,19 +16,8 @@ const (
 	streamsMayBeTCP = false
 )
 
-// identify knows a TCP socket by its address. One that is over may have forgotten it,
+// identifyStream knows a TCP socket by its address. One that is over may have forgotten it,
 // which fails with EINVAL; other sockets do not.
-func identify(fd uintptr) (family, error) {
-	switch kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); {
-	case err != nil:
-		return familyUnknown, errNoSocket
-	case kind != unix.SOCK_STREAM:
-		return familyUnknown, errNoStream
-	}
-	return identifyStream(fd)
-}
-
-// identifyStream tells stream sockets apart.
 func identifyStream(fd uintptr) (family, error) {
 	address, err := unix.Getsockname(int(fd))
 	switch address.(type) {

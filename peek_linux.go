@@ -19,17 +19,6 @@ const (
 	streamsMayBeTCP = false
 )
 
-func identify(fd uintptr) (family, error) {
-	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil {
-		return familyUnknown, errNoSocket
-	}
-	if kind != unix.SOCK_STREAM {
-		return familyUnknown, errNoStream
-	}
-	return identifyStream(fd)
-}
-
 // identifyStream tells stream sockets apart.
 func identifyStream(fd uintptr) (family, error) {
 	protocol, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
@@ -45,22 +34,23 @@ func identifyStream(fd uintptr) (family, error) {
 	}
 }
 
-// checkAt asks poll: one system call that takes no lock and consumes nothing. It is
-// silent for a live connection, and shows POLLRDHUP behind unread data, POLLERR and
-// POLLHUP unasked. The TCP state confirms what it shows, because a local shutdown
-// shows there too. SO_ERROR and MSG_PEEK would take the socket's pending error from the
-// application (sock_error in include/net/sock.h), so nothing here uses them.
+// checkAt asks poll: one system call that takes no lock and consumes nothing. A live
+// connection shows nothing there; POLLRDHUP shows behind unread data, and POLLERR and
+// POLLHUP unasked. The TCP state confirms what poll shows, because a local shutdown shows
+// there too. After an event, or an error of a Read or Write, poll would only repeat it, so
+// the state is asked at once. SO_ERROR and MSG_PEEK would take the socket's pending error
+// from the application (sock_error in include/net/sock.h), so nothing here uses them.
 func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	if s.family == familyStateOnly {
 		return s.checkStateOnlyAt(fd, t)
 	}
-	var out *supervise.Sample
+	var evidence *supervise.Sample
 	var state tcpinfo.State
 	switch {
 	case s.family != familyTCP || t.event == 0 && t.err == nil:
 	case t.event&watch.Hangup != 0: // over, as a rule: the state and the evidence come by one call
-		out, state = infoAt(fd)
-	default: // the poller, or a Read, has seen what poll would show
+		evidence, state = infoAt(fd)
+	default:
 		state, _ = tcpinfo.GetState(fd)
 	}
 	if state != tcpinfo.Closed && state != tcpinfo.Unknown {
@@ -81,10 +71,10 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 		}
 		events, _ = sock.Poll(fd) // a RST may have come since
 	}
-	if out == nil {
-		out, _ = infoAt(fd)
+	if evidence == nil {
+		evidence, _ = infoAt(fd)
 	}
-	return s.causeOfDeath(fd, events, t.err, out)
+	return s.causeOfEnd(fd, events, t.err, evidence)
 }
 
 // infoAt returns what TCP_INFO tells as a sample, and the state, which may be Unknown.
@@ -138,11 +128,11 @@ func (s *socket) checkStream(events int16, t trigger) observation {
 	}
 }
 
-// causeOfDeath returns how a TCP connection came to its state CLOSE. The socket's
+// causeOfEnd returns how a TCP connection came to its state CLOSE. The socket's
 // pending error would tell, but would be gone for the application. So the cause
 // follows from what TCP_INFO keeps, unless ioErr, which the application was given,
 // brought it along. out has what TCP_INFO tells; it becomes the evidence.
-func (s *socket) causeOfDeath(fd uintptr, events int16, ioErr error, out *supervise.Sample) observation {
+func (s *socket) causeOfEnd(fd uintptr, events int16, ioErr error, out *supervise.Sample) observation {
 	pending := events&unix.POLLERR != 0
 	fin, unread, known := tcpinfo.FINArrived(fd)
 	if events&unix.POLLPRI != 0 {

@@ -5,9 +5,21 @@ package liveness
 import (
 	"io"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/go-liveness/liveness/internal/errno"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
+
+func identify(fd uintptr) (family, error) {
+	switch kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); {
+	case err != nil:
+		return familyUnknown, errNoSocket
+	case kind != unix.SOCK_STREAM:
+		return familyUnknown, errNoStream
+	}
+	return identifyStream(fd)
+}
 
 // observationOf is what a TCP state other than CLOSE tells by itself.
 func observationOf(state tcpinfo.State) observation {

@@ -42,12 +42,15 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	case err != nil:
 		return observation{}
 	case events&afd.Abort != 0:
-		return s.causeOfDeath(fd, fin, t.err, errno.Reset)
+		if fin {
+			s.history.NoteFIN()
+		}
+		return s.causeOfEnd(fd, t.err, errno.Reset)
 	case events&afd.ConnectFail != 0:
 		// This is how Wine tells a time-out; a connection that was made has no other use.
-		return s.causeOfDeath(fd, false, t.err, errno.TimedOut)
+		return s.causeOfEnd(fd, t.err, errno.TimedOut)
 	case fin && errno.IsEnd(errno.In(t.err)):
-		return s.causeOfDeath(fd, false, t.err, errno.Reset)
+		return s.causeOfEnd(fd, t.err, errno.Reset)
 	case !fin:
 		return observation{outcome: connected}
 	}
@@ -63,9 +66,9 @@ func (s *socket) quickCheckAt(fd uintptr) bool {
 	return s.checkAt(fd, trigger{}).outcome == connected
 }
 
-// causeOfDeath returns why a connection is over: by the errno that the application was
+// causeOfEnd returns why a connection is over: by the errno that the application was
 // given, or else the one that a Read would be given now, or else what is likely.
-func (s *socket) causeOfDeath(fd uintptr, fin bool, ioErr, likely error) observation {
+func (s *socket) causeOfEnd(fd uintptr, ioErr, likely error) observation {
 	why := errno.In(ioErr)
 	if !errno.IsEnd(why) || why == errno.Aborted {
 		// A write to a connection that was reset fails with WSAECONNABORTED too.
@@ -75,7 +78,7 @@ func (s *socket) causeOfDeath(fd uintptr, fin bool, ioErr, likely error) observa
 			why = likely
 		}
 	}
-	return observation{outcome: aborted, fin: fin || s.history.FINSeen(), errno: why}
+	return observation{outcome: aborted, fin: s.history.FINSeen(), errno: why}
 }
 
 // readErrno returns the errno that a Read would fail with. It is for a connection that

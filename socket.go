@@ -34,12 +34,12 @@ type observation struct {
 	evidence *supervise.Sample // with aborted: what the check has taken of the connection; nil if nothing
 }
 
-// end returns what an observation means as an end, nil if it is none. Nothing else
+// endOf returns what an observation means as an end, nil if it is none. Nothing else
 // decides that.
-func (o observation) end(allowHalfClose bool) error {
+func (s *socket) endOf(o observation) error {
 	switch o.outcome {
 	case peerFinished:
-		if allowHalfClose {
+		if s.allowHalfClose {
 			return nil
 		}
 		return &cause{reason: ErrPeerClosed}
@@ -47,7 +47,7 @@ func (o observation) end(allowHalfClose bool) error {
 		return &cause{reason: ErrPeerClosed}
 	case aborted:
 		// Where a FIN alone is the end, what followed it has ended nothing.
-		if o.fin && !allowHalfClose {
+		if o.fin && !s.allowHalfClose {
 			return &cause{reason: ErrPeerClosed}
 		}
 		return &cause{reason: reasonFor(o.errno), err: o.errno}
@@ -67,7 +67,7 @@ const unspecified = watch.Periodic
 func observationOfEvent(e event) observation {
 	switch {
 	case e&watch.Failed != 0:
-		return observation{outcome: aborted, fin: false, errno: errno.Reset}
+		return observation{outcome: aborted, errno: errno.Reset}
 	case e&watch.FIN != 0 && e&watch.Hangup == 0: // with it, a Read may have taken the errno of a RST
 		return observation{outcome: peerFinished, fin: true}
 	default:

@@ -2,13 +2,14 @@ package watch
 
 import "time"
 
+// FollowPatience is for how long the hub waits for a client that it asks whether it is open.
+// It asks again a moment later.
+const FollowPatience = time.Millisecond
+
 const (
 	// followPeriod is how often a client that asked for FollowClose is asked whether it
 	// is open.
 	followPeriod = time.Second
-
-	// followPatience is for how long the hub waits for a client that it asks.
-	followPatience = time.Millisecond
 
 	// followBatch is how many are asked in one go, so that other clients of the clock do
 	// not wait for all of them.
@@ -63,7 +64,7 @@ func (f *followers) Check(now, _ time.Time) (next time.Time) {
 	for asked := 0; asked < followBatch; asked += followChunk {
 		chunk, more := f.take(tokens[:0])
 		for _, t := range chunk {
-			if !t.client.Open(followPatience) && f.hub.forget(t) {
+			if !t.client.Open(FollowPatience) && f.hub.forget(t) {
 				f.hub.clock.remove(t)
 				t.client.Closed()
 			}

@@ -80,7 +80,7 @@ func (r *soloRounds) Check(now, _ time.Time) (next time.Time) {
 	next = r.open
 	r.clock.mu.Unlock()
 	client := r.token.client
-	if asks && !client.Open(followPatience) {
+	if asks && !client.Open(FollowPatience) {
 		process.forget(r.token)
 		if (*solo)(r).forget() {
 			client.Closed()
