@@ -75,8 +75,8 @@ func (c *Conn) age() time.Duration { return time.Since(started) - c.opened }
 
 // Alive asks the kernel now and reports whether the connection still is one. It is
 // false exactly when Err is not nil, and publishes the end if it finds one. It never
-// blocks and allocates nothing. On Linux it costs one system call while the peer is
-// connected.
+// blocks, and allocates nothing after the first call. On Linux it costs one system call
+// while the peer is connected.
 func (c *Conn) Alive() bool {
 	if c.end.Load() == nil && !c.sock.quickCheck() {
 		c.check(trigger{})
@@ -188,7 +188,7 @@ func (c *Conn) onEnd(call *calls.Call) (stop func() bool) {
 	}
 }
 
-// callAtEnd does the same for Config.OnDisconnect, which most connections have: it takes no
+// callAtEnd is onEnd for Config.OnDisconnect. Most connections have one, so it takes no
 // memory of its own.
 func (c *Conn) callAtEnd(f func(*Conn, error)) {
 	c.mu.Lock()

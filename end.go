@@ -127,7 +127,7 @@ func (c *Conn) endByTimeout(why *cause, s *supervise.Sample) {
 var longAgo = time.Unix(1, 0)
 
 // interrupts reports whether e has ended the Reads and Writes of c.
-func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.watched }
+func (c *Conn) interrupts(e *ending) bool { return e.byTimeout && !c.sock.byWatch }
 
 // interrupt ends the Reads and Writes that wait, and those to come. The methods of a
 // connection that is not package net's may block, so they run on their own; mu is held.

@@ -130,7 +130,7 @@ func (c *Conn) descriptorOpen() bool {
 	return c.sock.raw.Control(func(uintptr) {}) == nil
 }
 
-// Closed is called once for a watched connection that the application has closed.
+// Closed is called once for a connection of Watch that the application has closed itself.
 func (h *handle) Closed() {
 	if c := h.conn.Value(); c != nil {
 		c.observe(observation{outcome: closedLocally})

@@ -130,7 +130,7 @@ func (c *Conn) writeFailed(own, err error) error {
 // foundLost reports whether e is what PeerTimeout was to find, and the kernel's probes
 // have found it. The application need not know who was first.
 func (c *Conn) foundLost(e *ending) bool {
-	return c.timeouts.Load().Peer() > 0 && !c.sock.watched && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
+	return c.timeouts.Load().Peer() > 0 && !c.sock.byWatch && !e.byTimeout && e.cause != nil && e.cause.reason == ErrPeerLost
 }
 
 // readFailed returns what Read(b) returns after the wrapped Read has returned n and err.

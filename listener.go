@@ -20,7 +20,7 @@ type Listener struct {
 	cfg   Config
 	err   error // why no connection can ever be accepted
 
-	watched atomic.Bool // one could be, so that another that cannot is an exception
+	succeeded atomic.Bool // wrap has, so that a connection with which it fails is an exception
 }
 
 // NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn, for each
@@ -68,7 +68,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		}
 		c, err := l.wrap(conn)
 		if err == nil {
-			l.watched.Store(true)
+			l.succeeded.Store(true)
 			return c, nil
 		}
 		conn.Close()
@@ -76,7 +76,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		switch {
 		case errno.NoResources(err):
 			return nil, l.opError(temporary{err})
-		case l.watched.Load():
+		case l.succeeded.Load():
 		case errors.As(err, &cannot), err == errWrapped:
 			return nil, l.opError(err)
 		}

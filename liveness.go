@@ -19,8 +19,8 @@
 //
 // The library only observes. It reads nothing, sets no deadline while the connection
 // lasts, and never closes it. Every method answers at once, also while goroutines wait in
-// Read and Write. A connection that is only watched costs no goroutine, no timer and no
-// wake-up.
+// Read and Write. A wrapped connection without a time-out costs no goroutine, no timer and
+// no wake-up; whether those of [Watch] are still open is looked up once a second.
 //
 // # What ends a connection
 //
@@ -104,18 +104,19 @@ type Config struct {
 	// connection ends with ErrPeerStalled. It is 100 ms or more; zero is never.
 	//
 	// The peer's kernel opens a closed window only when a part of its buffer is free, so a
-	// slow reader takes data in steps. The time of one step at 100 kB/s is added, from the
-	// largest window that the peer has announced: a peer that reads 100 kB/s or more, steadily,
-	// is never stalled if StallTimeout is 4 s or more. docs/choosing-timeouts.md has the
-	// formula. Where the kernel does not tell what is taken, a peer is stalled when a Write
-	// makes no progress for that long.
+	// slow reader takes data in steps. A StallTimeout shorter than one step at 100 kB/s is
+	// extended to it if the step is longer than 4 s; its length follows from the largest window
+	// that the peer has announced. So a peer that reads 100 kB/s or more, steadily, is never
+	// stalled if StallTimeout is 4 s or more. docs/choosing-timeouts.md has the formula. Where
+	// the kernel does not tell what is taken, a peer is stalled when a Write makes no progress
+	// for that long.
 	StallTimeout time.Duration
 
 	// ReadIdleTimeout is how long a peer that could send may send nothing before the
 	// connection ends with ErrPeerIdle, reported within 1.1 ReadIdleTimeout + 100 ms. A long
 	// download is silence too. It is 100 ms or more; zero is never.
 	//
-	// Received bytes count, from Wrap on, whoever reads them. The clock stands still while
+	// Received bytes count, from Wrap on, read or unread. The clock stands still while
 	// the local receive buffer is full and until the peer can know that it has room again, and
 	// ends with the peer's FIN. Where the kernel does not tell when bytes came, the clock runs
 	// while a Read waits.

@@ -81,7 +81,7 @@ func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 }
 
 // File is that of [net.TCPConn]: a duplicate of the descriptor, which the caller closes.
-// While it is open, the peer sees no end of the connection.
+// While it is open, Close of the Conn sends the peer no FIN.
 func (c *Conn) File() (f *os.File, err error) {
 	err = handOn(c, func(t interface{ File() (*os.File, error) }) error {
 		f, err = t.File()

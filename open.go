@@ -39,7 +39,7 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 func unopened(inner net.Conn, cfg *Config, how usage) *Conn {
 	c := &Conn{
 		inner: inner, opened: time.Since(started),
-		sock: socket{allowHalfClose: cfg.AllowHalfClose, watched: how == beside},
+		sock: socket{allowHalfClose: cfg.AllowHalfClose, byWatch: how == beside},
 	}
 	if !beneath.IsPackageNet(inner) {
 		c.foreign = &foreign{named: beneath.NamedOf(inner)}
@@ -174,7 +174,7 @@ func (c *Conn) start(cfg *Config, o *opening) {
 		if c.sock.allowHalfClose && !o.first.Taken {
 			c.sock.sample(supervise.Full) // to tell the local FIN from a RST later on; see History.SentFIN
 		}
-		if c.sock.watched {
+		if c.sock.byWatch {
 			c.handle.FollowClose()
 		}
 	}

@@ -197,7 +197,7 @@ func (s *socket) sampleAt(fd uintptr, out *supervise.Sample) bool {
 			return false
 		}
 		if out.Info.FINSent {
-			s.history.NoteWriteShut() // whoever sent it, perhaps before Wrap
+			s.history.NoteWriteShut() // perhaps by CloseWrite of the wrapped connection, or before Wrap
 		}
 		if out.Detail == supervise.Full {
 			out.Unread = s.history.Unread(fd, out.Info.State)

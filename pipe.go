@@ -67,12 +67,12 @@ func (c *Conn) openWithoutSocket(cfg *Config) error {
 	c.foreign.checker = new(pipe)
 	c.configure(cfg)
 	switch {
-	case c.sock.watched && cfg.PeerTimeout == 0:
+	case c.sock.byWatch && cfg.PeerTimeout == 0:
 		return errNoSocket
 	case cfg.PeerTimeout == 0 && cfg.StallTimeout == 0 && !cfg.KeepAlive.Enable:
 		return nil // and no method of the connection is called, which may block
 	}
-	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" && !c.sock.watched {
+	if addr := c.inner.LocalAddr(); addr != nil && addr.Network() == "pipe" && !c.sock.byWatch {
 		return nil
 	}
 	switch {

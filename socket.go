@@ -119,7 +119,7 @@ type socket struct {
 
 	// Of the Conn, where the two take no memory.
 	allowHalfClose bool
-	watched        bool // made by Watch: the application uses the connection itself
+	byWatch        bool // made by Watch: the application uses the connection itself
 }
 
 func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }

@@ -88,7 +88,7 @@ type Status struct {
 	DetectWithin time.Duration
 }
 
-// statusOf puts a sample into words. It tells no end.
+// statusOf returns what a sample says of a connection that has not ended.
 func statusOf(s *supervise.Sample) Status {
 	i := &s.Info
 	st := Status{

@@ -22,7 +22,7 @@ func (c *Conn) newTimeouts(cfg *Config) *supervise.Timeouts {
 	s := &c.sock
 	return supervise.New(&supervise.Config{
 		Peer: cfg.PeerTimeout, Stall: cfg.StallTimeout, Idle: cfg.ReadIdleTimeout,
-		Counted: s.counted, TCP: s.family == familyTCP, Watched: s.watched, MayBlock: s.mayBlock,
+		Counted: s.counted, TCP: s.family == familyTCP, Watched: s.byWatch, MayBlock: s.mayBlock,
 		Readers: &c.handle.readers,
 	})
 }
@@ -95,8 +95,8 @@ func (c *supervised) Wake(when time.Time)                        { c.handle.Wake
 //
 // A quiet connection is asked by a keep-alive probe, one with data in flight by its
 // retransmission; no byte of the stream is used. Ping repeats a lost probe about once a
-// second, and calls at the same time share one. It never gets a live peer killed, and
-// restores every option once the peer was heard, also after ctx has ended.
+// second, and calls at the same time share one. It never ends the connection of a
+// live peer, and restores every option once the peer was heard, also after ctx has ended.
 //
 // Ping does not see whether the peer's program runs, nor whether data arrives: on a path
 // that drops large packets, or only those of one direction, the peer may still be heard.

@@ -17,15 +17,14 @@ const (
 	Receive     = 0x001 // there is something to read
 	Disconnect  = 0x008 // the peer's FIN is here; stays so
 	Abort       = 0x010 // over, by RST or a time-out of the stack; stays so
-	LocalClose  = 0x020 // our last handle was closed; told unasked
+	LocalClose  = 0x020 // the last local handle was closed; reported unasked
 	ConnectFail = 0x100 // the connection could not be made; also Wine's word for a time-out
 )
 
 const ioctlPoll = 0x00012024
 
 // A Poll is one request. While it is under way the driver keeps its address: it
-// must be on the heap, and somebody must keep it reachable, until its completion
-// has arrived.
+// must be on the heap, and stay reachable, until its completion has arrived.
 type Poll struct {
 	// First, because it is where the completion port says that the packet is from.
 	status windows.IO_STATUS_BLOCK
@@ -98,7 +97,7 @@ func Open(port windows.Handle) (Device, error) {
 		windows.CloseHandle(device)
 		return 0, os.NewSyscallError("CreateIoCompletionPort", err)
 	}
-	// Nobody waits on the handle itself.
+	// No thread waits on the handle itself.
 	if err := windows.SetFileCompletionNotificationModes(device, windows.FILE_SKIP_SET_EVENT_ON_HANDLE); err != nil {
 		windows.CloseHandle(device)
 		return 0, os.NewSyscallError("SetFileCompletionNotificationModes", err)

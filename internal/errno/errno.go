@@ -5,6 +5,6 @@
 //	In(err error) error              the errno in what an I/O method returned; nil if there is none
 //	IsReset(errno error) bool        a RST ended the connection
 //	IsLost(errno error) bool         the peer's host could not be reached
-//	IsShut(errno error) bool         a Write after our own CloseWrite
+//	IsShut(errno error) bool         a Write after a local CloseWrite
 //	NoResources(err error) bool      the system ran out of something that others may give back
 package errno

@@ -42,7 +42,7 @@ func In(err error) error {
 	return errno
 }
 
-// IsShut reports whether errno is that of a Write after our own CloseWrite.
+// IsShut reports whether errno is that of a Write after a local CloseWrite.
 func IsShut(errno error) bool { return errno == syscall.EPIPE }
 
 // NoResources reports whether err says that the system ran out of something that

@@ -32,7 +32,7 @@ var errNotTold = fmt.Errorf("not told by %s: %w", runtime.GOOS, errors.ErrUnsupp
 // (tcp_sock_set_keepidle_locked in net/ipv4/tcp.c).
 //
 // The kernel cannot be made to forget that a probe was unanswered. So the number
-// that ends the connection is raised by each of ours, and a user timeout, which
+// that ends the connection is raised by each of these probes, and a user timeout, which
 // would end it at the second probe whatever their number (tcp_keepalive_timer in
 // net/ipv4/tcp_timer.c), is put aside or moved on.
 func (p *Probe) Send(fd uintptr, silence time.Duration, probes int) error {
@@ -84,7 +84,7 @@ func (p *Probe) raised() (count int, userTimeout time.Duration) {
 		}
 	case o.UserTimeout > 0 && o.On:
 		// Without one the count would begin to matter, and the kernel may be beyond it
-		// already. So it is moved on instead, by each of ours.
+		// already. So it is moved on instead, by each of these probes.
 		userTimeout = min(maxUserTimeout, max(o.UserTimeout, o.IdleBound()+time.Duration(p.Unheard+1)*o.Interval))
 	case o.UserTimeout > 0:
 		userTimeout = 0

@@ -182,7 +182,7 @@ func (s *system) limitsAfter(p *plan, get func(name int) (int, error)) Limits {
 	return l
 }
 
-// Read asks what the socket has, whoever set it.
+// Read asks what the socket has now.
 func Read(fd uintptr) *Limits {
 	l := ReadOptions(fd)
 	if own.inFlight == libraryFinds {

@@ -32,7 +32,7 @@ type queue interface {
 
 	nudge() // has wait return, once, with no events or some
 	wake()  // for good
-	close() // nobody is in wait then
+	close() // no goroutine is in wait then
 }
 
 // A watch is one registration. The kernel holds its address, which the garbage
@@ -47,7 +47,7 @@ type watch struct {
 type event struct {
 	fd   uintptr
 	mark uintptr // of the watch it was made for
-	eof  bool    // EV_EOF: a FIN, an end, or our own CloseRead
+	eof  bool    // EV_EOF: a FIN, an end, or a local CloseRead
 	err  bool    // so_error is set, which filt_soread hands on in fflags with EV_EOF
 }
 
@@ -70,7 +70,7 @@ type kqueuePoller struct {
 	// theirs may have been fetched already, and are known by their marks: no other
 	// watch may have the same address meanwhile.
 	retired []*watch
-	waiting bool // somebody is in queue.wait
+	waiting bool // a goroutine is in queue.wait
 	nudged  bool // and will return, if nothing happens either
 	closed  bool
 
@@ -198,7 +198,7 @@ func (p *kqueuePoller) name(n int) (known int) {
 }
 
 // Close wakes Wait, which then gives the descriptors back, or does so itself if
-// nobody is in it.
+// no goroutine is in it.
 func (p *kqueuePoller) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

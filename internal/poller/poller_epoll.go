@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The watch asks for EPOLLRDHUP alone, edge-triggered: data wakes nobody, a FIN
+// The watch asks for EPOLLRDHUP alone, edge-triggered: data wakes no goroutine, a FIN
 // wakes once, and a RST after it wakes once more, because EPOLLERR and EPOLLHUP
 // are in every mask (fs/eventpoll.c). One-shot would hide that RST, and
 // level-triggered would report the FIN for ever.
@@ -87,7 +87,7 @@ func (p *Poller) Wait() ([]Event, error) {
 		}
 		n := 0
 		for _, e := range p.events[:p.n] {
-			// EPOLLERR alone is no end, which always raises EPOLLHUP too (tcp_poll):
+			// EPOLLERR alone does not end the connection; an end raises EPOLLHUP too (tcp_poll):
 			// it is a time stamp or a zero-copy completion in the error queue, or an
 			// ICMP error on a socket that asked for them.
 			if e.Events&(unix.EPOLLHUP|unix.EPOLLRDHUP) != 0 {

@@ -63,7 +63,7 @@ func newKqueue() (*kqueue, error) {
 }
 
 // attach asks for what can be read, but for more of it than any buffer holds, so that
-// data wake nobody. The end does all the same: each filt_soread tests for it first.
+// data wake no goroutine. The end does all the same: each filt_soread tests for it first.
 // EV_CLEAR has it told once, and a RST or time-out behind it once more.
 func (q *kqueue) attach(fd uintptr, w *watch) error {
 	w.mark = markOf(w)

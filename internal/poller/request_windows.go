@@ -29,8 +29,8 @@ type device struct {
 // for ever. mu is held.
 //
 // The socket may have been closed since the last answer, and its handle be another
-// socket's. Then the name of w, which nobody uses any more, stands for hints of that
-// one, until it is closed or watched itself.
+// socket's. Events of that one are then reported under the name of w, which the user has
+// given up, until that one is closed or watched itself.
 func (p *Poller) ask(w *watch) error {
 	if len(p.roomy) == 0 {
 		if err := p.open(); err != nil {

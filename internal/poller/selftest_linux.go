@@ -12,7 +12,7 @@ import (
 var selfTest = sync.OnceValue(func() bool { return tells(mask) })
 
 // tells reports whether an epoll registration with that mask tells of a FIN. It takes
-// a pair of AF_UNIX sockets for it, which nobody outside can see. If it cannot be
+// a pair of AF_UNIX sockets for it, which no other code can see. If it cannot be
 // tried, it is believed.
 func tells(mask uint32) bool {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)

@@ -13,7 +13,7 @@ import (
 const Period = 250 * time.Millisecond
 
 // A Sweep keeps the contract of Poller where the kernel tells nothing: it reports
-// every name once in a Period, and whoever is told has to look. While nothing is
+// every name once in a Period, and its user makes the checks. While nothing is
 // watched it does nothing. It makes no system call.
 //
 // It cannot know that a descriptor was closed and is used again. What is watched and
@@ -124,7 +124,7 @@ func (s *Sweep) Close() error {
 	return nil
 }
 
-// signal has Wait look again; mu is held.
+// signal has Wait read the fields again; mu is held.
 func (s *Sweep) signal() {
 	select {
 	case s.changed <- struct{}{}:

@@ -72,8 +72,8 @@ func (h *History) learnSYN(extra int64) {
 	}
 }
 
-// SentFIN reports whether a closed connection had sent the local FIN, whoever shut it
-// down. The kernel counts it as a byte, like a SYN.
+// SentFIN reports whether a closed connection had sent the local FIN, whether the
+// Conn or other code shut it down. The kernel counts it as a byte, like a SYN.
 func (h *History) SentFIN(fd uintptr) bool {
 	var i tcpinfo.Info
 	n, ok := SendQueue(fd)

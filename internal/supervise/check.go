@@ -9,8 +9,9 @@ import (
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// Check is called by the clock, and returns when to call it again; zero is never. at is
-// when it was called, and jumped when the clock last came much too late.
+// Check takes a sample and judges it. The clock calls it; at is when it did, and jumped when
+// the clock last came much too late. It returns when to call it again; zero is not before the
+// next Wake.
 func (t *Timeouts) Check(conn Connection, at, jumped time.Time) (next time.Time) {
 	t.checking.Lock()
 	defer t.checking.Unlock()
@@ -19,7 +20,7 @@ func (t *Timeouts) Check(conn Connection, at, jumped time.Time) (next time.Time)
 	}
 	t.awake.Store(false) // before the sample: a write that comes later marks again
 	s, ok := t.sample(conn, t.Detail())
-	if !ok {
+	if !ok { // the connection has ended, as a rule; then no time-out is left to judge
 		conn.Check()
 		return next
 	}
@@ -141,7 +142,8 @@ func (t *Timeouts) compose(conn Connection, s *Sample) bool {
 		s.Info.SinceData, s.heard = 0, s.Asked // the Read that waits is about to return, however late it runs
 	}
 	// A Write that waits while the socket's send queue stays as it is tells that the peer
-	// takes nothing. If the queue is empty, it is the Write that is late.
+	// takes nothing. If the queue is empty, it is the Write that is late. Acked only has to
+	// change with each piece written and each byte sent, and to grow with both.
 	if s.Taken && t.inProgress.Load() > 0 && !s.Drained {
 		s.Info.Unsent, s.Info.PeerWindow = 1, 0
 		s.Info.Acked = t.finished.Load()<<32 - int64(s.Queued)

@@ -23,10 +23,10 @@ func bsdState(n uint8) State {
 	return Unknown
 }
 
-// stateIn tells what it means that a BSD returned this for its TCP_INFO to somebody
-// who had room for a number only. He gets the beginning of a structure whose first
-// byte is the state: the kernels copy what there is room for (sooptcopyout in
-// uipc_socket.c, sys_getsockopt of OpenBSD in uipc_syscalls.c).
+// stateIn returns the state in what a BSD answers to a request for TCP_INFO with room for
+// an int only. That is the beginning of a structure whose first byte is the state: the
+// kernels copy what there is room for (sooptcopyout in uipc_socket.c, sys_getsockopt of
+// OpenBSD in uipc_syscalls.c).
 //
 // Of a connection that is over the kernel has forgotten what it knew, and whatever is
 // asked of it fails, with ECONNRESET or EINVAL (tcp_ctloutput in tcp_usrreq.c), or

@@ -27,9 +27,9 @@ const (
 	// Open has seen no FIN of the peer: SYN-RECEIVED, ESTABLISHED, FIN-WAIT-1 and
 	// FIN-WAIT-2.
 	Open
-	// CloseWait has the peer's FIN, and we may still send.
+	// CloseWait has the peer's FIN, and the local side may still send.
 	CloseWait
-	// Finishing has the peer's FIN and sent ours: CLOSING, LAST-ACK, TIME-WAIT.
+	// Finishing has the FINs of both sides: CLOSING, LAST-ACK, TIME-WAIT.
 	Finishing
 	// Closed is over, one way or the other.
 	Closed
@@ -38,7 +38,7 @@ const (
 // Info is the evidence. Ages are measured by the kernel, from its own clock.
 type Info struct {
 	State   State
-	FINSent bool // State is Open, and our FIN is sent, or will be behind what is unsent
+	FINSent bool // State is Open, and the local FIN is sent, or will be behind what is unsent
 	Full    bool // whether anything but State was told
 
 	SinceData time.Duration // age of the last data received
@@ -68,13 +68,13 @@ type Info struct {
 	// not told.
 	Segments uint32
 
-	PeerWindow int64 // bytes that the peer still lets us send; -1 where it is not told
+	PeerWindow int64 // bytes that the peer still takes; -1 where it is not told
 	OurWindow  int64 // bytes that the peer may send; -1 where it is not told
 	MSS        int64 // size of the segments that are sent, at most
 	PeerMSS    int64 // size of the segments that the peer sends, as estimated
 }
 
-// Outstanding reports whether something that we wrote is unsent or unacknowledged.
+// Outstanding reports whether something that was written is unsent or unacknowledged.
 func (i *Info) Outstanding() bool { return i.InFlight > 0 || i.Unsent > 0 }
 
 // ReceivedData is Received without the peer's FIN, which the kernel counts as a byte

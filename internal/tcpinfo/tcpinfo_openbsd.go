@@ -4,7 +4,7 @@ import "golang.org/x/sys/unix"
 
 const option = unix.TCP_INFO
 
-// Get fills in the state. The rest would take a system call with a buffer of our
+// Get fills in the state. The rest would take a system call with a buffer of its
 // own, which OpenBSD lets libc alone make.
 func Get(fd uintptr, info *Info) error {
 	s, err := GetState(fd)

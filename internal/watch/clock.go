@@ -9,12 +9,12 @@ import (
 )
 
 // Due times are rounded up to a multiple of a power of two, the largest that is at most
-// 1/32 of the wait, so that many clients share a wake-up. As one power has at most 64
-// multiples in use, the number of different due times is small, whatever the number of
-// clients.
+// 1/32 of the wait, so that many clients share a wake-up. Of each power but the largest at
+// most 64 multiples are in use, so the number of different due times is small, whatever the
+// number of clients.
 const (
 	minPart = 15 // 33 µs: waits below a millisecond are rounded to this
-	maxPart = 31 // 2 s: no wait is rounded to more
+	maxPart = 31 // 2 s: no wait is rounded to more, so waits above 137 s are rounded by less
 )
 
 // A clock calls Check of its clients when they are due. It has one timer for all of
@@ -30,10 +30,10 @@ type clock struct {
 	spare  *bucket           // one that is empty, for the next use
 	timer  *time.Timer       // calls tick; made by the first arm
 	armed  int64             // when timer fires; 0 if it is not armed
-	seen   int64             // the last time that the clock knows of
+	seen   int64             // the last time that work has read
 	ticks  uint64            // how often the timer has fired with something due
 
-	unarmed atomic.Bool // a goroutine inside a bubble left it to the next one outside to arm the timer
+	unarmed atomic.Bool // wake was called inside a bubble, and left arm to the next call outside
 }
 
 // checkState is what the clock does with a token.
@@ -73,7 +73,7 @@ func round(due, wait int64) int64 {
 func (k *clock) wake(t *Token, when time.Time) {
 	due := k.since(when)
 	if d := t.due.Load(); d != 0 && d <= due && !k.unarmed.Load() {
-		return
+		return // without reading the clock: the usual case of a Write
 	}
 	now := time.Now()
 	here := inBubble(now)
@@ -260,7 +260,7 @@ func (k *clock) work(now time.Time, holder uint64) {
 		mine := k.returned(now, holder)
 		k.checked(t, next, k.since(now))
 		if !mine {
-			if !k.active {
+			if !k.active { // the goroutine that took over has ended its work already
 				k.arm(k.since(now))
 			}
 			return

@@ -28,9 +28,9 @@ type Client interface {
 	// Settle follows Notice, once all clients of a batch have been noticed.
 	Settle()
 
-	// Check is called when the client is due. Evidence from before jumped is void: the
-	// process did not run for a while. Check returns when to call it again; zero means
-	// never.
+	// Check is called when the client is due, for its time-outs. Evidence from before jumped
+	// is void: the process did not run for a while. Check returns when to call it again;
+	// zero means not before the next Wake.
 	Check(now, jumped time.Time) (next time.Time)
 
 	// Open reports whether the client still exists and its descriptor is open. A client
