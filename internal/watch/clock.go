@@ -73,7 +73,7 @@ func round(due, wait int64) int64 {
 func (k *clock) wake(t *Token, when time.Time) {
 	due := k.since(when)
 	if d := t.due.Load(); d != 0 && d <= due && !k.unarmed.Load() {
-		return // without reading the clock: the usual case of a Write
+		return // without asking for the time
 	}
 	now := time.Now()
 	here := inBubble(now)
