@@ -114,18 +114,26 @@ func (c *Conn) Status() Status {
 	switch {
 	case o.outcome == unknown:
 		st.State = Unknown
-	case o.outcome != connected && st.State == Connected:
+	case o.outcome != connected && st.State == Connected: // a FIN that the sample does not show
 		st.State = HalfClosed
 	}
-	if c.sock.counted || !kernelCounts && c.sock.raw != nil {
-		t := c.timeouts.Load()
-		limits := t.LimitsInForce(c.sock.limits.Of(c.sock.raw))
-		st.DetectWithin = limits.DetectWithin(t.Peer(), &s.Info)
-		if c.sock.family == familyMPTCP && st.DetectWithin > 0 && !s.Info.Outstanding() {
-			st.DetectWithin += time.Minute // net.mptcp.close_timeout
-		}
-	}
+	st.DetectWithin = c.detectWithin(&s)
 	return st
+}
+
+// detectWithin returns the bound for a peer that vanishes after s; 0 if there is none. A
+// kernel that counts, but not for this connection, may take longer than its options say.
+func (c *Conn) detectWithin(s *supervise.Sample) time.Duration {
+	if c.sock.raw == nil || kernelCounts && !c.sock.counted {
+		return 0
+	}
+	t := c.timeouts.Load()
+	limits := t.LimitsInForce(c.sock.limits.Of(c.sock.raw))
+	bound := limits.DetectWithin(t.Peer(), &s.Info)
+	if c.sock.family == familyMPTCP && bound > 0 && !s.Info.Outstanding() {
+		bound += time.Minute // net.mptcp.close_timeout
+	}
+	return bound
 }
 
 // Done returns a channel that is closed at the end, when Err becomes non-nil. It

@@ -29,7 +29,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // DialContext connects to the address and returns a *[Conn], as a net.Conn. If the
 // connection cannot be wrapped, DialContext closes it and returns the error of [Wrap].
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if err := d.config().check(); err != nil {
+	if err := d.Config.check(); err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
 	dialer := d.NetDialer
@@ -46,11 +46,4 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, beneath.NamedOf(conn).OpError("dial", err)
 	}
 	return c, nil
-}
-
-func (d *Dialer) config() *Config {
-	if d.Config == nil {
-		return new(Config)
-	}
-	return d.Config
 }

@@ -23,6 +23,9 @@ func KeepAlive(within time.Duration) net.KeepAliveConfig { return keepalive.For(
 
 // check reports the first field that no connection can keep.
 func (cfg *Config) check() error {
+	if cfg == nil {
+		return nil
+	}
 	if d := cfg.PeerTimeout; d != 0 && (d < keepalive.MinPeerTimeout || d > keepalive.MaxPeerTimeout) {
 		return badConfig("PeerTimeout", "%v is not in the range of %v to %v", d, keepalive.MinPeerTimeout, keepalive.MaxPeerTimeout)
 	}

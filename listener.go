@@ -20,7 +20,7 @@ type Listener struct {
 	cfg   Config
 	err   error // why no connection can ever be accepted
 
-	succeeded atomic.Bool // wrap has, so that a connection with which it fails is an exception
+	succeeded atomic.Bool // a connection could be wrapped, so one that cannot be is an exception
 }
 
 // NewListener returns a listener whose Accept returns a *[Conn], as a net.Conn, for each
@@ -66,7 +66,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := l.wrap(conn)
+		c, err := newConn(conn, &l.cfg, through, keepalive.CloseOnFailure)
 		if err == nil {
 			l.succeeded.Store(true)
 			return c, nil
@@ -82,14 +82,6 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		}
 	}
 	return nil, l.opError(l.err)
-}
-
-// wrap wraps a connection that is closed if that fails.
-func (l *Listener) wrap(conn net.Conn) (*Conn, error) {
-	if _, ok := From(conn); ok {
-		return nil, errWrapped
-	}
-	return newConn(conn, &l.cfg, through, keepalive.CloseOnFailure)
 }
 
 // Close closes the inner listener, which unblocks Accept. The connections that were

@@ -163,11 +163,8 @@ func Wrap(conn net.Conn, cfg *Config) (*Conn, error) {
 	if beneath.IsNil(conn) {
 		return nil, errNilConn
 	}
-	if c, ok := From(conn); ok {
-		if net.Conn(c) == conn && cfg == nil {
-			return c, nil
-		}
-		return nil, beneath.NamedOf(conn).OpError(opWatch, errWrapped)
+	if c, ok := conn.(*Conn); ok && cfg == nil {
+		return c, nil
 	}
 	c, err := newConn(conn, cfg, through, keepalive.RestoreOnFailure)
 	if err != nil {

@@ -13,8 +13,12 @@ import (
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
-// newConn makes a Conn for inner, which the application uses as how says.
+// newConn makes a Conn for inner, which the application uses as how says. The error is
+// errWrapped itself if there is one at or beneath inner.
 func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure) (*Conn, error) {
+	if _, ok := From(inner); ok {
+		return nil, errWrapped
+	}
 	if cfg == nil {
 		cfg = &noConfig
 	}
@@ -36,6 +40,7 @@ func newConn(inner net.Conn, cfg *Config, how usage, onFailure keepalive.Failure
 	return c, nil
 }
 
+// unopened returns the Conn of inner, whose socket is not known yet.
 func unopened(inner net.Conn, cfg *Config, how usage) *Conn {
 	c := &Conn{
 		inner: inner, opened: time.Since(started),
@@ -81,7 +86,7 @@ type opening struct {
 
 	asked bool // a RawConn may have no descriptor to give
 	err   error
-	quiet bool             // a check has found nothing
+	live  bool             // a quick check has found nothing
 	first supervise.Sample // of a connection with time-outs
 	tuned keepalive.Tuning
 }
@@ -135,7 +140,7 @@ func (c *Conn) openAt(fd uintptr, o *opening) (err error) {
 	}
 	t := c.timeouts.Load()
 	if t == nil && !o.cfg.KeepAlive.Enable {
-		o.quiet = s.family == familyTCP && !c.sock.allowHalfClose && s.quickCheckAt(fd)
+		o.live = s.family == familyTCP && !c.sock.allowHalfClose && s.quickCheckAt(fd)
 		return nil
 	}
 	o.first.Detail = t.Detail()
@@ -165,7 +170,7 @@ func (c *Conn) start(cfg *Config, o *opening) {
 		c.callAtEnd(cfg.OnDisconnect)
 	}
 	if c.sock.raw != nil {
-		if !o.quiet {
+		if !o.live {
 			c.observeSample(&o.first)
 		}
 		if c.handle.has(early) {

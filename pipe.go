@@ -21,7 +21,7 @@ func (p *pipe) check(t trigger) observation {
 	if why == nil {
 		why = t.err
 	}
-	switch err := t.err; {
+	switch err := t.err; { // what falls out of it does not end the connection by itself
 	case err == nil || isTimeout(err) && !errno.IsLost(why):
 	case errors.Is(err, net.ErrClosed):
 		return observation{outcome: closedLocally}

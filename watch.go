@@ -29,9 +29,6 @@ func Watch(conn net.Conn, cfg *Config) (*Conn, error) {
 	if beneath.IsNil(conn) {
 		return nil, errNilConn
 	}
-	if _, ok := From(conn); ok {
-		return nil, beneath.NamedOf(conn).OpError(opWatch, errWrapped)
-	}
 	c, err := newConn(conn, cfg, beside, keepalive.RestoreOnFailure)
 	if err != nil {
 		return nil, beneath.NamedOf(conn).OpError(opWatch, err)

@@ -17,7 +17,7 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 		s.rto = uint32(min(i.RTO.Microseconds(), math.MaxUint32))
 	}
 	if n := uint8(i.Probes); n != s.probes {
-		s.probes, s.counted = n, now
+		s.probes, s.probed = n, now
 	}
 	if s.since != 0 && !s.blocked && i.Retransmits > 0 && i.Sacked == 0 {
 		// The retransmission timer was armed no earlier than the last progress.
@@ -103,15 +103,15 @@ func (s *Supervisor) unansweredSpan(now stamp, i *tcpinfo.Info, l *keepalive.Lim
 	if i.Outstanding() {
 		gap, d = windowProbeGap(i, l, 1), windowProbeTime(i, l)
 		if s.repeated != 0 { // the kernel counts the probes before that, too
-			d = min(d, max(0, s.counted.sub(s.repeated)))
+			d = min(d, max(0, s.probed.sub(s.repeated)))
 		}
 	}
-	if left := s.counted.add(answer).sub(now); left > 0 {
+	if left := s.probed.add(answer).sub(now); left > 0 {
 		// The last one may have been sent just now.
 		for k := i.Probes; k > 1 && left > 0 && gap > 0; k-- {
 			d, left = d-gap, left-gap
 		}
-		return d, min(s.counted.add(answer).sub(now), gap)
+		return d, min(s.probed.add(answer).sub(now), gap)
 	}
 	return d, min(max(gap/8, time.Second/4), time.Second)
 }

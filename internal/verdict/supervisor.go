@@ -31,9 +31,9 @@ type Supervisor struct {
 	window   uint32 // the peer's window at the last sample
 	largest  uint32 // the largest window that the peer announced
 
-	first   stamp // the first solicitation since the peer was heard, or later; 0 is none
-	counted stamp // when the count of probes last changed
-	busy    stamp // since when a retransmission or a window probe has always been under way
+	first  stamp // the first solicitation since the peer was heard, or later; 0 is none
+	probed stamp // when the count of probes last changed
+	busy   stamp // since when a retransmission or a window probe has always been under way
 
 	// The read-idle clock.
 	from   stamp // when the peer could send, at the earliest
@@ -86,7 +86,7 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 	}
 	s.noteProgress(now, jumped, i)
 	if peer {
-		told := i.SinceAck
+		kernels := i.SinceAck // noteSegments corrects it for askLost and askUnacked alone
 		s.noteSegments(now, i)
 		s.noteSolicitations(now, jumped, i, l)
 		if s.WritesUnseen {
@@ -96,7 +96,7 @@ func (s *Supervisor) Ask(e *Evidence, l *keepalive.Limits) (a Answer) {
 			return a
 		}
 		a.UserTimeout = s.userTimeout(now, i)
-		i.SinceAck = told
+		i.SinceAck = kernels
 	}
 	if s.Stall > 0 && s.askStalled(now, i, &a) {
 		return a

@@ -31,7 +31,7 @@ type clock struct {
 	timer  *time.Timer       // calls tick; made by the first arm
 	armed  int64             // when timer fires; 0 if it is not armed
 	seen   int64             // the last time that work has read
-	ticks  uint64            // how often the timer has fired with something due
+	ticks  uint64            // how often the timer has fired with something due; for tests
 
 	unarmed atomic.Bool // wake was called inside a bubble, and left arm to the next call outside
 }

@@ -1,6 +1,6 @@
 package watch
 
-// A HubState is what the hub of the process does.
+// A HubState is what the hub of the process does. Only tests ask for it.
 type HubState struct {
 	Poller  any    // nil while the hub is stopped
 	Clients int    // those in bubbles and without a socket included
