@@ -52,8 +52,8 @@ func (c *Conn) check(t trigger) observation {
 		o = observationOfEvent(t.event)
 	}
 	if !before && c.sock.history.Deferred() {
-		// An io.Copy that is blocked on its other connection does not return when this one
-		// ends. So check again after deferTime, and then do not wait for I/O.
+		// An io.Copy that waits for its other connection does not return when this one ends.
+		// So check again after deferTime, and then do not wait for I/O.
 		time.AfterFunc(deferTime, func() {
 			if c.end.Load() == nil {
 				c.check(trigger{event: t.event, overtime: true})

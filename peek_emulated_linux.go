@@ -9,12 +9,12 @@ import (
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 )
 
-// What poses as Linux may tell the TCP state and nothing else (gVisor), or not even
+// An emulator of Linux may tell the TCP state and nothing else (gVisor), or not even
 // that (qemu-user before 9). identify finds that out by a socket of the library's own,
 // and gives TCP the family familyStateOnly.
 
-// checkStateOnlyAt asks the state first. Where the kernel is not Linux, poll may be as
-// blind as its epoll.
+// checkStateOnlyAt asks the state first. Where the kernel is not Linux, poll may show as
+// little of a FIN as its epoll.
 func (s *socket) checkStateOnlyAt(fd uintptr, t trigger) observation {
 	var state tcpinfo.State
 	if t.event != 0 || t.err != nil {
@@ -89,8 +89,8 @@ func (s *socket) takeError(fd uintptr) error {
 	}
 }
 
-// peekAt is the check where there is neither poll nor a TCP state. It is blind to a FIN
-// behind unread data.
+// peekAt is the check where there is neither poll nor a TCP state. It does not see
+// a FIN behind unread data.
 func (s *socket) peekAt(fd uintptr) observation {
 	h := &s.history
 	if taken := s.history.KeptErrno(); taken != nil {

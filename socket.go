@@ -117,7 +117,7 @@ type socket struct {
 	direct   bool // raw belongs to the wrapped connection itself, not to one beneath it
 	counted  bool // the kernel tells what was received and what is outstanding
 
-	// Of the Conn, where the two take no memory.
+	// These two belong to the Conn. They stand here because they take no memory here.
 	allowHalfClose bool
 	byWatch        bool // made by Watch: the application uses the connection itself
 }
@@ -125,8 +125,8 @@ type socket struct {
 func (s *socket) shut(d sock.Direction) (undo func()) { return s.history.Shut(d) }
 
 // deferTime is how long an event waits for a Read or a Write that may have taken the
-// errno, and then returns at once. A copy may have taken nothing, and wait for its
-// other side.
+// errno. One that has taken it returns at once; a copy that has not may wait for its other
+// side.
 const deferTime = 100 * time.Millisecond
 
 // deferToIO leaves the decision to Reads and Writes that may have taken the errno.

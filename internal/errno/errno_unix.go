@@ -12,7 +12,7 @@ var Reset, TimedOut error = syscall.ECONNRESET, syscall.ETIMEDOUT
 // IsLost reports whether an errno that ended a connection means that the peer's
 // host could not be reached. ECONNREFUSED is among them because it can only be an
 // ICMP error that was held back until the kernel gave up (tcp_write_err in
-// net/ipv4/tcp_timer.c), ENOTCONN because MPTCP says so when its last path died.
+// net/ipv4/tcp_timer.c), ENOTCONN because MPTCP says so when its last path failed.
 func IsLost(errno error) bool {
 	switch errno {
 	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
@@ -29,8 +29,7 @@ func IsReset(errno error) bool {
 	return errno == syscall.ECONNRESET || errno == syscall.EPIPE || errno == syscall.ECONNABORTED
 }
 
-// In digs the system's errno out of what an I/O method returned; nil if it
-// has none.
+// In returns the system's errno in what an I/O method returned; nil if it has none.
 func In(err error) error {
 	if err == nil {
 		return nil // without an allocation

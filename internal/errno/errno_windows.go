@@ -71,8 +71,7 @@ func IsLost(errno error) bool {
 	return false
 }
 
-// In digs the system's errno out of what an I/O method returned; nil if it
-// has none.
+// In returns the system's errno in what an I/O method returned; nil if it has none.
 func In(err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {

@@ -36,7 +36,7 @@ package poller
 
 import "errors"
 
-// ErrSilent is what New returns where the kernel, or what poses as one, takes a watch
+// ErrSilent is what New returns where the kernel, or an emulator of it, takes a watch
 // and then says nothing.
 var ErrSilent = errors.New("the system does not tell what happens to sockets")
 

@@ -7,7 +7,7 @@ import (
 )
 
 // selfTest reports, once for the process, whether epoll tells what it is asked for.
-// epoll_ctl takes flags that it does not know without a word, so what poses as Linux
+// epoll_ctl takes flags that it does not know without a word, so an emulator of Linux
 // may watch for nothing.
 var selfTest = sync.OnceValue(func() bool { return tells(mask) })
 

@@ -65,7 +65,8 @@ func (h *History) syn() int64 {
 	return 1
 }
 
-// learnSYN notes that. extra is by how much the bytes acknowledged exceed the data.
+// learnSYN notes whether the kernel counts a SYN. extra is by how much the bytes
+// acknowledged exceed the data.
 func (h *History) learnSYN(extra int64) {
 	if !h.WriteShut() && (extra == 0 || extra == 1) { // a FIN would count, too
 		h.set(synKnown | uint32(extra)*synCounted)

@@ -39,7 +39,7 @@ func (h *History) clear(flag uint32) bool { return h.has(flag) && h.flags.And(^f
 // FINSeen reports whether a check has seen the peer's FIN.
 func (h *History) FINSeen() bool { return h.has(finSeen) }
 
-// NoteFIN notes that.
+// NoteFIN notes that a check has seen the peer's FIN.
 func (h *History) NoteFIN() { h.set(finSeen) }
 
 // ReadShut reports whether the application has called CloseRead.
@@ -49,7 +49,7 @@ func (h *History) ReadShut() bool { return h.has(readShut) }
 // TCP_INFO shows.
 func (h *History) WriteShut() bool { return h.has(writeShut) }
 
-// NoteWriteShut notes that.
+// NoteWriteShut notes that the local side was shut down for writing.
 func (h *History) NoteWriteShut() { h.set(writeShut) }
 
 // A Direction is a side of a connection that can be shut down.
@@ -95,7 +95,7 @@ func (h *History) KeptErrno() error {
 // BeginIO is called before a Read or Write that may take the errno.
 func (h *History) BeginIO() { h.inIO.Add(1) }
 
-// EndIO is called after it. It reports whether an event has waited for that.
+// EndIO is called after such a Read or Write. It reports whether an event has waited for it.
 func (h *History) EndIO() bool { return h.inIO.Add(-1) == 0 && h.clear(deferred) }
 
 // Deferred reports whether an event waits.

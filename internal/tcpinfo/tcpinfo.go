@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrShort means that the kernel, or what poses as one, told less than the caller
+// ErrShort means that the kernel, or an emulator of it, told less than the caller
 // needs: emulators are known to return the state and nothing else, or zeros.
 var ErrShort = errors.New("TCP_INFO is too short")
 

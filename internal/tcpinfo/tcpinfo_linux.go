@@ -58,7 +58,7 @@ func headState(head []uint8, n uint32) State {
 }
 
 // Get fills info. The length that comes back decides what it holds: an older kernel
-// knows fewer fields, what poses as Linux may know only the state.
+// knows fewer fields, an emulator may know only the state.
 func Get(fd uintptr, info *Info) error {
 	var raw unix.TCPInfo
 	n, err := getsockopt(fd, unsafe.Pointer(&raw), unix.SizeofTCPInfo)

@@ -16,8 +16,8 @@ import (
 // sooner: it answers the last segment, or arrives before the next. The timer may be late by
 // an eighth, and a RST that arrives meanwhile looks the same. But with a user timeout as long
 // as that of [keepalive.Patience], the kernel gives up only after that, unless the window
-// closed on data in flight. The kernel keeps the counters and ages in state CLOSE, but not Backoff and InFlight (tcp_write_queue_purge in
-// net/ipv4/tcp.c).
+// closed on data in flight. The kernel keeps the counters and ages in state CLOSE, but not
+// Backoff and InFlight (tcp_write_queue_purge in net/ipv4/tcp.c).
 func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 	switch {
 	case i.Retransmits > 0 && i.RTT == 0 && i.Delivered == 0 && i.Acked == 0:
