@@ -9,12 +9,12 @@ import (
 )
 
 // KeepAlive returns the tuning of keep-alive probes that finds a peer that vanished, while
-// the connection is idle, within about that time. It is the tuning of
-// [Config.PeerTimeout]: an outage shorter than half of within is survived, and a live peer
-// survives heavy loss, because many probes are sent in the second half: 16 for a minute, two
-// seconds apart. Fewer probes with longer intervals cost less traffic during an outage and
-// end more live connections on a lossy link; while the peer answers, one probe is sent
-// every Idle.
+// the connection is idle, within about that time. It is the tuning of [Config.PeerTimeout],
+// which on Linux shortens Idle where timers may be late. An outage shorter than half of
+// within is survived, and a live peer survives heavy loss, because many probes are sent in
+// the second half: 16 for a minute, two seconds apart. Fewer probes with longer intervals
+// cost less traffic during an outage and end more live connections on a lossy link; while
+// the peer answers, one probe is sent every Idle.
 //
 // Kernels count in whole seconds, so the sum of what is returned is within, rounded up to
 // one. Less than 4 s is taken as 4 s, and more than 65534 s as that. Zero or less returns
