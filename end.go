@@ -46,6 +46,7 @@ func (c *Conn) observe(o observation) {
 // check asks the kernel and observes what it shows.
 func (c *Conn) check(t trigger) observation {
 	before := c.sock.history.Deferred()
+	t.arrivals = c.timeouts.Load().Arrivals()
 	o := c.checker().check(t)
 	closed := o.outcome == closedLocally
 	if closed && t.event != 0 {

@@ -51,6 +51,31 @@ func resetLate(t *testing.T) (valid bool) {
 	return true
 }
 
+// The unanswered probes of a closed window look as if the kernel gave up after a few. A RST is
+// told by the segments that arrived.
+func TestResetAfterUnansweredWindowProbesIsAReset(t *testing.T) {
+	t.Parallel()
+	testutil.NeedsTCPInfo(t)
+	if !rig.Require(t) {
+		return
+	}
+	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 5 * time.Millisecond})})
+	c := connectLinked(t, l, liveness.Config{PeerTimeout: 16 * time.Second})
+	c.exchange(t)
+	require.NoError(t, c.conn.SetWriteDeadline(time.Now().Add(time.Second)))
+	for err := error(nil); err == nil; {
+		_, err = c.conn.Write(make([]byte, 64<<10))
+	}
+	testutil.Until(t, "a closed window", func() bool { return tcpInfo(t, c.bare).Snd_wnd == 0 && tcpInfo(t, c.bare).Unacked == 0 })
+	l.Cut(rig.Local)
+	testutil.Until(t, "probes", func() bool { i := tcpInfo(t, c.bare); return i.Probes >= 2 && i.Last_ack_recv*1000 > 16*i.Rto })
+	require.NoError(t, c.peer.SetLinger(0))
+	c.peer.Close()
+	end := c.end(t, time.Now(), time.Second)
+	assert.ErrorIs(t, end.err, liveness.ErrPeerReset)
+	assert.ErrorIs(t, end.err, unix.ECONNRESET)
+}
+
 // A peer that hears nothing, and has sent two segments, is heard by its retransmissions of the
 // first. The kernel's ages do not show them.
 func TestPeerThatRepeatsItselfIsHeard(t *testing.T) {

@@ -40,7 +40,7 @@ func (s *socket) checkStateOnlyAt(fd uintptr, t trigger) observation {
 	case state == tcpinfo.Closed:
 		out := new(supervise.Sample)
 		out.Taken = s.sampleAt(fd, out)
-		return s.causeOfEnd(fd, events, t.err, out)
+		return s.causeOfEnd(fd, events, t, out)
 	case state != tcpinfo.Unknown:
 		return observationOf(state)
 	case events&unix.POLLHUP == 0 && events&unix.POLLRDHUP != 0:

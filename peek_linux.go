@@ -74,7 +74,7 @@ func (s *socket) checkAt(fd uintptr, t trigger) observation {
 	if evidence == nil {
 		evidence, _ = infoAt(fd)
 	}
-	return s.causeOfEnd(fd, events, t.err, evidence)
+	return s.causeOfEnd(fd, events, t, evidence)
 }
 
 // infoAt returns what TCP_INFO tells as a sample, and the state, which may be Unknown.
@@ -130,19 +130,19 @@ func (s *socket) checkStream(events int16, t trigger) observation {
 
 // causeOfEnd returns how a TCP connection came to its state CLOSE. The socket's
 // pending error would tell, but would be gone for the application. So the cause
-// follows from what TCP_INFO keeps, unless ioErr, which the application was given,
+// follows from what TCP_INFO keeps, unless t.err, which the application was given,
 // brought it along. out has what TCP_INFO tells; it becomes the evidence.
-func (s *socket) causeOfEnd(fd uintptr, events int16, ioErr error, out *supervise.Sample) observation {
+func (s *socket) causeOfEnd(fd uintptr, events int16, t trigger, out *supervise.Sample) observation {
 	pending := events&unix.POLLERR != 0
 	fin, unread, known := tcpinfo.FINArrived(fd)
 	if events&unix.POLLPRI != 0 {
-		known = fin && known && ioErr == io.EOF // the count of FINArrived stops at urgent data
+		known = fin && known && t.err == io.EOF // the count of FINArrived stops at urgent data
 	}
 	if !known {
 		// A check saw the FIN; or an end of file with the error still pending followed one,
 		// because recv would have given the error first (tcp_recvmsg_locked in
 		// net/ipv4/tcp.c); or no error is pending after a local shutdown, as after two FINs.
-		fin = s.history.FINSeen() || pending && ioErr == io.EOF || !pending && s.history.WriteShut()
+		fin = s.history.FINSeen() || pending && t.err == io.EOF || !pending && s.history.WriteShut()
 	}
 	if fin && s.history.SentFIN(fd) && (!pending || allAcked(fd)) {
 		return observation{outcome: bothFinished}
@@ -153,12 +153,9 @@ func (s *socket) causeOfEnd(fd uintptr, events int16, ioErr error, out *supervis
 		}
 		out.Unacked = s.history.Unacked(fd, &out.Info)
 	}
-	why := errno.In(ioErr)
+	why := errno.In(t.err)
 	if why == nil || why == unix.EPIPE { // EPIPE says that something ended, not what
-		why = errno.Reset
-		if s.kernelGaveUp(fd, out) {
-			why = errno.TimedOut
-		}
+		why = s.deriveErrno(fd, t.arrivals, out)
 	}
 	return observation{outcome: aborted, fin: fin, errno: why, evidence: out}
 }
@@ -171,22 +168,35 @@ func allAcked(fd uintptr) bool {
 	return ok && n == 0
 }
 
-// kernelGaveUp reports whether a timer of the kernel, not a RST, closed the connection. The
-// kernel gives up only while it waits for an answer.
-func (s *socket) kernelGaveUp(fd uintptr, out *supervise.Sample) bool {
+// deriveErrno returns what the kernel has told, or would tell, the application. The kernel
+// itself gives up only while it waits for an answer. A RST is a segment: if none has arrived
+// since the last sample, this host has ended the connection.
+func (s *socket) deriveErrno(fd uintptr, last supervise.Arrivals, out *supervise.Sample) error {
 	info := out.Info
 	if !out.Taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
-		return false
+		return errno.Reset
 	}
-	if info.Solicitations() == 0 && info.PeerWindow != 0 {
-		return false // and no option needs to be read
+	more, known := last.More(&info)
+	switch {
+	case known && more:
+		return errno.Reset
+	case (info.Solicitations() > 0 || info.PeerWindow == 0) && s.kernelGaveUp(fd, &info):
+		return errno.TimedOut
+	case known:
+		return unix.ECONNABORTED // tcp_abort in net/ipv4/tcp.c, as for ss -K
+	default:
+		return errno.Reset
 	}
-	if verdict.TimedOut(keepalive.ReadOptions(fd), &info) {
+}
+
+// kernelGaveUp reports whether a timer of the kernel, not a RST, closed the connection.
+func (s *socket) kernelGaveUp(fd uintptr, info *tcpinfo.Info) bool {
+	if verdict.TimedOut(keepalive.ReadOptions(fd), info) {
 		return true
 	}
 	// A Ping changes what the count of probes means; s.limits is from before it.
 	before := s.limits.Load()
-	return info.Retransmits == 0 && before != nil && verdict.TimedOut(before, &info)
+	return info.Retransmits == 0 && before != nil && verdict.TimedOut(before, info)
 }
 
 // sampleAt usually takes two system calls on TCP: TCP_INFO and the count of unread bytes. A

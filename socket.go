@@ -81,6 +81,8 @@ type trigger struct {
 	wrote    bool  // err is a Write's
 	event    event // what the poller has told
 	overtime bool  // the Read or Write that may have taken the errno has had time to bring it
+
+	arrivals supervise.Arrivals // of the last sample; set by Conn.check
 }
 
 // A checker shows how a connection is: a *socket, a *pipe where there is none.

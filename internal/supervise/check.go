@@ -123,6 +123,9 @@ func (t *Timeouts) complete(conn Connection, s *Sample) bool {
 	s.heard = s.Asked.Add(-s.Info.SinceData)
 	switch s.Info.State {
 	case tcpinfo.NotEstablished, tcpinfo.Open, tcpinfo.CloseWait:
+		if t.tcp {
+			t.arrivals.Store(uint64(arrivalsOf(s)))
+		}
 		return s.Taken
 	}
 	return false
