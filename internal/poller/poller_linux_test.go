@@ -71,37 +71,6 @@ func TestDataWakesNobody(t *testing.T) {
 	t.Skip("fdinfo does not tell")
 }
 
-// A Poller costs one descriptor, and gives it back.
-func TestDescriptors(t *testing.T) {
-	epolls := func() (n int) {
-		links, err := filepath.Glob("/proc/self/fd/*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, link := range links {
-			if to, err := os.Readlink(link); err == nil && strings.Contains(to, "[eventpoll]") {
-				n++
-			}
-		}
-		return n
-	}
-	newPoller(t).Close() // the runtime starts its own
-	before := epolls()
-	var pollers []*Poller
-	for range 10 {
-		pollers = append(pollers, newPoller(t))
-	}
-	if n := epolls() - before; n != 10 {
-		t.Errorf("10 pollers have %d descriptors", n)
-	}
-	for _, p := range pollers {
-		p.Close()
-	}
-	if n := epolls() - before; n != 0 {
-		t.Errorf("%d descriptors are left", n)
-	}
-}
-
 // The self-test sees whether the kernel tells of a FIN.
 func TestSelfTest(t *testing.T) {
 	if !tells(mask) {

@@ -2,11 +2,12 @@ package poller
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +25,7 @@ type watcher struct {
 	*Poller
 	t      *testing.T
 	events chan Event
-	ended  chan error // what Wait ended with
+	ended  chan error // what Wait ended with; nil before start
 }
 
 // lastID names sockets across tests, so that a name of one never turns up in
@@ -36,14 +37,25 @@ func newPoller(t *testing.T) *Poller {
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return p
 }
 
 func newWatcher(t *testing.T) *watcher {
-	w := &watcher{Poller: newPoller(t), t: t, events: make(chan Event, 4096), ended: make(chan error, 1)}
+	w := newIdleWatcher(t)
+	w.start()
+	return w
+}
+
+// newIdleWatcher returns a watcher without that goroutine.
+func newIdleWatcher(t *testing.T) *watcher {
+	w := &watcher{Poller: newPoller(t), t: t, events: make(chan Event, 4096)}
+	t.Cleanup(w.finish)
+	return w
+}
+
+func (w *watcher) start() {
+	w.ended = make(chan error, 1)
 	go func() {
 		for {
 			events, err := w.Wait()
@@ -56,27 +68,33 @@ func newWatcher(t *testing.T) *watcher {
 			}
 		}
 	}()
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+}
+
+// finish closes the Poller. The Wait that is under way ends, and every later one at once.
+func (w *watcher) finish() {
+	must(w.t, w.Close())
+	if w.ended == nil {
+		w.start()
+	}
+	for range 2 {
+		select {
+		case err := <-w.ended:
+			if !errors.Is(err, os.ErrClosed) {
+				w.t.Errorf("Wait after Close: %v", err)
+			}
+		case <-time.After(patience):
+			w.t.Fatal("Close did not wake Wait")
 		}
-		if err := <-w.ended; !errors.Is(err, os.ErrClosed) {
-			t.Errorf("Wait after Close: %v", err)
-		}
-	})
-	return w
+		w.start()
+	}
 }
 
 // control runs f with the descriptor of conn held open.
 func control(t *testing.T, conn net.Conn, f func(fd uintptr)) {
 	t.Helper()
 	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(f); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, raw.Control(f))
 }
 
 func must(t *testing.T, err error) {
@@ -96,12 +114,14 @@ func addTo(t *testing.T, p *Poller, conn net.Conn) (id uint64) {
 	return id
 }
 
-// replace watches conn, which is watched already, under a new name.
-func (w *watcher) replace(conn net.Conn) (id uint64) {
+// addAgain tries to watch conn, which is watched already.
+func (w *watcher) addAgain(conn net.Conn, id uint64) {
 	w.t.Helper()
-	id = lastID.Add(1)
-	control(w.t, conn, func(fd uintptr) { must(w.t, w.Replace(fd, id)) })
-	return id
+	control(w.t, conn, func(fd uintptr) {
+		if err := w.Add(fd, id); !errors.Is(err, fs.ErrExist) {
+			w.t.Errorf("second Add: %v", err)
+		}
+	})
 }
 
 // next returns the next event.
@@ -142,170 +162,171 @@ var networks = []string{"tcp4", "tcp6", "mptcp", "unix"}
 // hidesFIN says that a FIN shows only once the data before it are read.
 var hidesFIN = false
 
-// Every ending, behind unread data too, arrives at a socket that is watched, or is
-// there already when the watch begins.
-func TestEveryEndingIsReported(t *testing.T) {
-	for n := range len(networks) * 12 {
-		network, reset, before, unread := networks[n/12], n%2 > 0, n/2%2 > 0, []int{0, 1, 5000}[n/4%3]
-		t.Run(fmt.Sprintf("%s,reset=%t,unread=%d,before=%t", network, reset, unread, before), func(t *testing.T) {
-			w := newWatcher(t)
-			conn, peer := livenesstest.Pair(t, network)
+// play takes the steps with a new connection.
+func (w *watcher) play(network, steps string) {
+	w.t.Helper()
+	conn, peer := livenesstest.Pair(w.t, network)
+	var id uint64
+	unread := 0
+	for step := range strings.FieldsSeq(steps) {
+		switch step {
+		case "watch":
+			id = w.add(conn)
+		case "watchByThreadThatEnds":
+			ids := make(chan uint64)
+			go func() {
+				runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+				ids <- w.add(conn)
+			}()
+			id = <-ids
+		case "watchAgain":
+			w.addAgain(conn, id)
+			w.addAgain(conn, lastID.Add(1))
+		case "replace":
+			id = lastID.Add(1)
+			control(w.t, conn, func(fd uintptr) { must(w.t, w.Replace(fd, id)) })
+		case "remove":
+			control(w.t, conn, func(fd uintptr) { w.Remove(fd, id) })
+		case "byte", "segments":
+			unread = map[string]int{"byte": 1, "segments": 5000}[step]
 			_, err := peer.Write(make([]byte, unread))
-			must(t, err)
-			if network == "unix" && reset {
-				// Bytes that its peer has not read make an AF_UNIX socket end with ECONNRESET.
-				_, err := conn.Write([]byte{0})
-				must(t, err)
-			}
-			end := peer.Close
-			if reset {
-				end = peer.Reset
-			}
-			if before {
-				must(t, end())
-			}
-			id := w.add(conn)
-			if !before {
-				must(t, end())
-			}
-			if hidesFIN && !reset && unread > 0 {
+			must(w.t, err)
+		case "taunt": // bytes that its peer has not read make an AF_UNIX socket end with ECONNRESET
+			_, err := conn.Write([]byte{0})
+			must(w.t, err)
+		case "close":
+			must(w.t, peer.Close())
+		case "FIN":
+			must(w.t, peer.CloseWrite())
+		case "reset":
+			must(w.t, peer.Reset())
+		case "shut":
+			shut(w.t, conn, peer)
+		case "talk":
+			talk(w.t, conn, peer)
+		case "read":
+			if hidesFIN && unread > 0 {
 				w.silent()
 				_, err := io.ReadFull(conn, make([]byte, unread))
-				must(t, err)
+				must(w.t, err)
 			}
-			w.expect(id)
-		})
-	}
-}
-
-// A FIN is reported, and the RST that comes behind it is too.
-func TestTwice(t *testing.T) {
-	w := newWatcher(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	id := w.add(conn)
-	peer.CloseWrite()
-	if what := w.expect(id); what != FIN && what != Periodic {
-		t.Errorf("a FIN is told as %#b", what)
-	}
-	peer.Reset()
-	for w.expect(id)&(Hangup|Periodic) == 0 {
-		// A FIN may be told twice.
-	}
-}
-
-// Data wake nobody, in neither direction, and neither does their absence, or
-// reading them.
-func TestDataIsSilent(t *testing.T) {
-	for _, network := range networks {
-		t.Run(network, func(t *testing.T) {
-			w := newWatcher(t)
-			conn, peer := livenesstest.Pair(t, network)
-			w.add(conn)
-			w.silent() // nothing to say at the beginning
-			buf := make([]byte, 1<<16)
-			for range 20 {
-				for _, way := range [][2]net.Conn{{peer, conn}, {conn, peer}} {
-					_, err := way[0].Write(buf[:1000])
-					must(t, err)
-					_, err = way[1].Read(buf)
-					must(t, err)
-				}
-			}
-			// A full send buffer, and its end.
-			conn.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-			sent := int64(0)
-			for err := error(nil); err == nil; {
-				var n int
-				n, err = conn.Write(buf)
-				sent += int64(n)
-			}
-			_, err := io.CopyN(io.Discard, peer, sent)
-			must(t, err)
+		case "silent":
 			w.silent()
-		})
-	}
-}
-
-// Remove ends the watch, and only that.
-func TestRemove(t *testing.T) {
-	w := newWatcher(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	id := w.add(conn)
-	neighbour, itsPeer := livenesstest.Pair(t, "tcp4")
-	itsID := w.add(neighbour)
-	for range 2 { // the second time there is nothing to remove
-		control(t, conn, func(fd uintptr) { w.Remove(fd, id) })
-	}
-	peer.Close()
-	w.silent()
-	itsPeer.Close()
-	w.expect(itsID)
-
-	// The socket can be watched again, and is reported at once.
-	w.expect(w.add(conn))
-}
-
-// What is watched already cannot be added, whatever the name, and goes on being
-// watched under the first.
-func TestAddTwice(t *testing.T) {
-	w := newWatcher(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	id := w.add(conn)
-	for _, again := range []uint64{id, lastID.Add(1)} {
-		control(t, conn, func(fd uintptr) {
-			if err := w.Add(fd, again); !errors.Is(err, fs.ErrExist) {
-				t.Errorf("second Add: %v", err)
+		case "told":
+			w.expect(id)
+		case "toldFIN":
+			if what := w.expect(id); what != FIN && what != Periodic {
+				w.t.Errorf("a FIN is told as %#b", what)
 			}
-		})
+		case "toldHangup":
+			for w.expect(id)&(Hangup|Periodic) == 0 {
+				// A FIN may be told twice.
+			}
+		}
+	}
+}
+
+// shut ends both directions from this side.
+func shut(t *testing.T, conn net.Conn, peer *livenesstest.Peer) {
+	conn.(*net.TCPConn).CloseRead()
+	conn.(*net.TCPConn).CloseWrite()
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+}
+
+// talk sends and reads data in both directions, and fills the send buffer.
+func talk(t *testing.T, conn net.Conn, peer *livenesstest.Peer) {
+	buf := make([]byte, 1<<16)
+	for range 20 {
+		for _, way := range [][2]net.Conn{{peer, conn}, {conn, peer}} {
+			_, err := way[0].Write(buf[:1000])
+			must(t, err)
+			_, err = way[1].Read(buf)
+			must(t, err)
+		}
+	}
+	conn.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+	sent := int64(0)
+	for err := error(nil); err == nil; {
+		var n int
+		n, err = conn.Write(buf)
+		sent += int64(n)
+	}
+	_, err := io.CopyN(io.Discard, peer, sent)
+	must(t, err)
+}
+
+// Every ending, behind unread data too, arrives at a socket that is watched, or is there already when the watch begins. Data
+// wake nobody, in neither direction, and neither does their absence, or reading them.
+func TestEndingsAreReportedAndDataAreNot(t *testing.T) {
+	for _, network := range networks {
+		for _, unread := range []string{"", "byte ", "segments "} {
+			for _, end := range []string{"watch close read told", "close watch read told", "taunt watch reset told", "taunt reset watch told"} {
+				t.Run(network+","+unread+end, func(t *testing.T) { newWatcher(t).play(network, unread+end) })
+			}
+		}
+		t.Run(network+",talk", func(t *testing.T) { newWatcher(t).play(network, "watch silent talk silent") })
+	}
+}
+
+// A watch is ended and replaced under its own name, and no other watch is touched.
+func TestWatchBelongsToItsSocketAndItsName(t *testing.T) {
+	w := newWatcher(t)
+	neighbour, peer := livenesstest.Pair(t, "tcp4")
+	id := w.add(neighbour)
+	for name, steps := range map[string]string{
+		"removed, and watched again": "watch remove remove close silent watch told",
+		"added twice":                "watch watchAgain close told silent",
+		"replaced":                   "watch replace close told silent",
+		"replaced after its end":     "watch close told replace told silent",
+		"a RST behind a FIN":         "watch FIN toldFIN reset toldHangup",
+		"a thread that ends":         "watchByThreadThatEnds silent silent silent FIN told reset told",
+	} {
+		t.Log(name)
+		w.play("tcp4", steps)
+	}
+	if runtime.GOOS == "windows" { // elsewhere the own shutdown is told
+		w.play("tcp4", "watch shut silent FIN told")
 	}
 	peer.Close()
 	w.expect(id)
-	w.silent()
 }
 
-// Replace goes on under another name, and reports an end that has been reported
-// under the first.
-func TestReplace(t *testing.T) {
-	w := newWatcher(t)
-	for _, before := range []bool{false, true} {
-		conn, peer := livenesstest.Pair(t, "tcp4")
-		old := w.add(conn)
-		if before {
-			peer.Close()
-			w.expect(old)
-		}
-		id := w.replace(conn)
-		peer.Close()
-		w.expect(id)
-		w.silent()
-	}
-}
-
-// A socket that is closed takes its watch along, and the next one with the same
-// descriptor has nothing to do with it, whether the first has ended before or after.
+// A socket that is closed takes its watch along, and the next one with the same descriptor has nothing to do with it, whether
+// the first has ended before or after, and even before anybody has fetched that.
 func TestReuse(t *testing.T) {
-	w := newWatcher(t)
-	reused := 0
-	var last uintptr
-	for n := range 100 {
-		conn, peer := livenesstest.Pair(t, "tcp4")
-		var fd uintptr
-		control(t, conn, func(n uintptr) { fd = n })
-		if fd == last {
-			reused++
+	for _, waiting := range []bool{true, false} {
+		w := newIdleWatcher(t)
+		if waiting {
+			w.start()
 		}
-		last = fd
-		id := w.add(conn)
-		if n%2 > 0 {
-			peer.Close()
-			w.expect(id)
+		reused := 0
+		var last uintptr
+		for n := range 60 {
+			conn, peer := livenesstest.Pair(t, "tcp4")
+			id := w.add(conn)
+			w.addAgain(conn, id)
+			control(t, conn, func(fd uintptr) {
+				if fd == last {
+					reused++
+				}
+				last = fd
+			})
+			if waiting && n%2 > 0 {
+				peer.Close()
+				w.expect(id)
+			}
+			conn.Close()
+			peer.Reset()
 		}
-		conn.Close()
-		peer.Reset()
-	}
-	w.silent()
-	if reused == 0 {
-		t.Skip("no descriptor was used twice")
+		if !waiting {
+			w.start()
+		}
+		w.silent()
+		if reused == 0 {
+			t.Skip("no descriptor was used twice")
+		}
 	}
 }
 
@@ -313,33 +334,23 @@ func TestReuse(t *testing.T) {
 // of their 64 bits.
 func TestManyAreReported(t *testing.T) {
 	const n = 500
-	p := newPoller(t)
-	defer p.Close()
+	w := newIdleWatcher(t)
 	want := make(map[uint64]bool)
-	var peers []*livenesstest.Peer
 	for i := range n {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		id := uint64(i)<<32 | uint64(n-i) | 1<<63 | 1<<31
-		control(t, conn, func(fd uintptr) { must(t, p.Add(fd, id)) })
+		control(t, conn, func(fd uintptr) { must(t, w.Add(fd, id)) })
 		want[id] = true
-		peers = append(peers, peer)
+		defer peer.Reset()
+		must(t, peer.CloseWrite())
 	}
-	for _, peer := range peers {
-		peer.Reset()
-	}
-	tired := time.AfterFunc(patience, func() { p.Close() })
-	defer tired.Stop()
+	w.start()
 	for len(want) > 0 {
-		events, err := p.Wait()
-		if err != nil {
-			t.Fatalf("%d were not reported: %v", len(want), err)
+		id := w.next().ID
+		if id>>63 != 1 {
+			t.Fatalf("%#x was reported", id)
 		}
-		for _, e := range events {
-			if e.ID>>63 != 1 {
-				t.Fatalf("%#x was reported", e.ID)
-			}
-			delete(want, e.ID)
-		}
+		delete(want, id)
 	}
 }
 
@@ -347,42 +358,38 @@ func TestManyAreReported(t *testing.T) {
 // another is in Wait. What ends while it is watched is reported, and nothing else.
 func TestConcurrently(t *testing.T) {
 	w := newWatcher(t)
+	const goroutines, each = 8, 24
 	var all sync.WaitGroup
-	var mu sync.Mutex
-	ends := make(map[uint64]bool) // whether it was watched then
-	for range 8 {
-		var conns [24]net.Conn
-		var peers [24]*livenesstest.Peer
+	var ends sync.Map // ids of those that ended while they were watched
+	for range goroutines {
+		var conns [each]net.Conn
+		var peers [each]*livenesstest.Peer
 		for n := range conns {
 			conns[n], peers[n] = livenesstest.Pair(t, "tcp4")
 		}
 		all.Go(func() {
 			for n, conn := range conns {
-				var id uint64
-				for range n/6*5 + 1 { // once, or more often
-					if id > 0 {
-						control(t, conn, func(fd uintptr) { w.Remove(fd, id) })
-					}
+				id := w.add(conn)
+				remove := func(from net.Conn) { control(t, from, func(fd uintptr) { w.Remove(fd, id) }) }
+				for range n / 6 * 5 { // again, or more often
+					remove(conn)
 					id = w.add(conn)
 				}
-				switch n % 6 {
-				case 0, 1: // it ends
+				switch n % 6 { // 0 and 1: it ends
 				case 2:
-					mu.Lock()
-					ends[id] = false
-					mu.Unlock()
-					id = w.replace(conn)
+					id = lastID.Add(1)
+					control(t, conn, func(fd uintptr) { must(t, w.Replace(fd, id)) })
 				case 3:
-					control(t, conn, func(fd uintptr) { w.Remove(fd, id) })
+					remove(conn)
 				case 4:
 					conn.Close()
 				case 5:
 					conn.Close()
-					control(t, peers[n].NetConn(), func(fd uintptr) { w.Remove(fd, id) }) // too late, and by another's descriptor
+					remove(peers[n].NetConn()) // too late, and by another's descriptor
 				}
-				mu.Lock()
-				ends[id] = n%6 < 3
-				mu.Unlock()
+				if n%6 < 3 {
+					ends.Store(id, true)
+				}
 				if n%6 == 1 {
 					peers[n].Reset()
 				} else {
@@ -393,49 +400,29 @@ func TestConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	seen := make(map[uint64]bool)
-	for len(seen) < 8*24/2 {
+	for len(seen) < goroutines*each/2 {
 		id := w.next().ID
-		if !ends[id] {
+		if _, ended := ends.Load(id); !ended {
 			t.Fatalf("%d was reported, which did not end while it was watched", id)
 		}
 		seen[id] = true
 	}
 }
 
-// Close wakes Wait, however long it has waited, and Wait says so for ever. It ends all
-// watches, also with nobody in Wait.
+// Close wakes Wait, however long it has waited, and ends all watches, also with nobody in Wait; see finish.
 func TestClose(t *testing.T) {
 	var conns []net.Conn
 	for range 100 { // more than one handle to the driver of Windows has room for
 		conn, _ := livenesstest.Pair(t, "tcp4")
 		conns = append(conns, conn)
 	}
-	for n := range 20 {
-		p := newPoller(t)
-		ended := make(chan error, 1)
-		wait := func() {
-			_, err := p.Wait()
-			ended <- err
-		}
+	for n := range 10 {
+		w := newIdleWatcher(t)
 		if n%2 > 0 {
-			go wait()
+			w.start()
 		}
 		for _, conn := range conns {
-			addTo(t, p, conn)
-		}
-		must(t, p.Close())
-		for again := range 2 {
-			if n%2 == 0 || again > 0 {
-				go wait()
-			}
-			select {
-			case err := <-ended:
-				if !errors.Is(err, os.ErrClosed) {
-					t.Fatalf("Wait: %v", err)
-				}
-			case <-time.After(patience):
-				t.Fatal("Close did not wake Wait")
-			}
+			w.add(conn)
 		}
 	}
 }

@@ -1,13 +1,9 @@
 package poller
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -23,69 +19,6 @@ import (
 // Wine does not show a FIN behind unread data.
 func init() {
 	hidesFIN = windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
-}
-
-// What we shut down ourselves is not reported, and hides nothing.
-func TestOwnShutdownsAreSilent(t *testing.T) {
-	w := newWatcher(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	id := w.add(conn)
-	conn.(*net.TCPConn).CloseRead()
-	conn.(*net.TCPConn).CloseWrite()
-	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
-		t.Fatal(err)
-	}
-	w.silent()
-	peer.CloseWrite()
-	w.expect(id)
-}
-
-// A watch does not end with the thread that began it.
-func TestThreadEnds(t *testing.T) {
-	w := newWatcher(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	ids := make(chan uint64)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		ids <- w.add(conn)
-	}()
-	id := <-ids
-	for range 10 {
-		w.silent()
-	}
-	peer.CloseWrite()
-	w.expect(id)
-	peer.Reset()
-	w.expect(id)
-}
-
-// A socket that was closed without Remove, and whose handle another one has, is
-// told from that one, even before anybody has taken the answer of the driver.
-func TestReuseBeforeWait(t *testing.T) {
-	p := newPoller(t)
-	defer p.Close()
-	reused := 0
-	for range 50 {
-		var last uintptr
-		for again := range 2 {
-			conn, peer := livenesstest.Pair(t, "tcp4")
-			addTo(t, p, conn)
-			control(t, conn, func(fd uintptr) {
-				if again == 1 && fd == last {
-					reused++
-				}
-				last = fd
-				if err := p.Add(fd, lastID.Add(1)); !errors.Is(err, fs.ErrExist) {
-					t.Fatalf("second Add: %v", err)
-				}
-			})
-			conn.Close()
-			peer.Reset()
-		}
-	}
-	if reused == 0 {
-		t.Skip("no handle was used twice")
-	}
 }
 
 func handleOf(t *testing.T, conn net.Conn) (fd uintptr) {
@@ -213,36 +146,37 @@ func TestAccounting(t *testing.T) {
 	p.check(t, "closed", 0, 0)
 }
 
-// What the driver gives up for reasons of its own is asked for again, once.
-func TestDriverGivesUp(t *testing.T) {
+// watched returns a poller that watches a connection under the name 1.
+func watched(t *testing.T) (*Poller, *livenesstest.Peer) {
 	p := newPoller(t)
-	defer p.Close()
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	must(t, p.Add(handleOf(t, conn), 1))
-	giveUp := func() {
-		r := p.ids[1].asked
-		r.poll.Cancel(r.device.Device)
+	return p, peer
+}
+
+// What the driver gives up for reasons of its own is asked for again, once.
+func TestDriverGivesUp(t *testing.T) {
+	p, peer := watched(t)
+	defer p.Close()
+	step := func(what string, act func(), requests int) {
+		t.Helper()
+		act()
+		p.take(t, what, requests, 1)
+		p.check(t, what, requests, requests)
 	}
-	giveUp()
-	p.take(t, "given up", 1, 1)
-	p.check(t, "given up", 1, 1)
-	peer.CloseWrite()
-	p.take(t, "FIN", 1, 1)
+	giveUp := func() { r := p.ids[1].asked; r.poll.Cancel(r.device.Device) }
+	step("given up", giveUp, 1)
+	step("FIN", func() { peer.CloseWrite() }, 1)
 	if p.ids[1].failed {
 		t.Error("what succeeded has failed")
 	}
-	giveUp()
-	p.take(t, "given up again", 1, 1)
-	giveUp()
-	p.take(t, "given up twice", 0, 1)
-	p.check(t, "given up twice", 0, 0)
+	step("given up again", giveUp, 1)
+	step("given up twice", giveUp, 0)
 }
 
 // Somebody who is on the way out of Wait when the Poller is closed finishes it.
 func TestCloseBetweenWaits(t *testing.T) {
-	p := newPoller(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	must(t, p.Add(handleOf(t, conn), 1))
+	p, peer := watched(t)
 	peer.CloseWrite()
 	if told, err := p.Wait(); len(told) != 1 || err != nil {
 		t.Fatal(told, err)
@@ -254,9 +188,7 @@ func TestCloseBetweenWaits(t *testing.T) {
 	go func() { closed <- p.Close() }()
 	select {
 	case err := <-closed:
-		if err != nil {
-			t.Error(err)
-		}
+		must(t, err)
 	case <-time.After(patience):
 		t.Fatal("Close waits for who is in Wait")
 	}
@@ -265,9 +197,7 @@ func TestCloseBetweenWaits(t *testing.T) {
 	}
 	for !p.finished() {
 		poll, err := p.next(windows.INFINITE)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		p.answer(poll)
 	}
 	if _, err := p.Wait(); err != os.ErrClosed {
