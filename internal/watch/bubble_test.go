@@ -1,7 +1,7 @@
 package watch
 
 import (
-	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,26 +12,11 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-func TestInBubble(t *testing.T) {
-	if inBubble(time.Now()) {
-		t.Error("outside a bubble")
-	}
-	synctest.Test(t, func(t *testing.T) {
-		if !inBubble(time.Now()) {
-			t.Error("inside a bubble")
-		}
-	})
-}
-
 // useInBubble makes a connection, has its client noticed and checked by the clock of
 // the bubble, and closes it.
-func useInBubble(t *testing.T, end func(peer *net.TCPConn)) {
+func useInBubble(t *testing.T, end func(*livenesstest.Peer) error) {
 	for _, behindBack := range []bool{false, true} {
-		conn, peer, err := pair()
-		if err != nil {
-			t.Error(err)
-			return
-		}
+		conn, peer := livenesstest.Pair(t, "tcp4")
 		f := newFake()
 		events := f.noticing()
 		checks, closed := make(chan time.Time), make(chan struct{})
@@ -53,7 +38,7 @@ func useInBubble(t *testing.T, end func(peer *net.TCPConn)) {
 		if late := (<-checks).Sub(begin) - wait; late < 0 || late > wait/32 {
 			t.Errorf("a Check came %v late", late)
 		}
-		end(peer.(*net.TCPConn))
+		end(peer)
 		begin = time.Now()
 		for len(events) > 0 {
 			<-events // of the time before
@@ -72,15 +57,14 @@ func useInBubble(t *testing.T, end func(peer *net.TCPConn)) {
 		} else {
 			f.Remove(rawOf(t, conn))
 		}
-		conn.Close()
-		peer.Close()
 	}
 }
 
 // Connections that are made and closed in a bubble work, several bubbles at once, while
 // the process uses the hub, and before and after.
 func TestBubbles(t *testing.T) {
-	outside := func() (*fake, net.Conn, *livenesstest.Peer, <-chan Event) {
+	ends := map[string]func(*livenesstest.Peer) error{"FIN": (*livenesstest.Peer).CloseWrite, "reset": (*livenesstest.Peer).Reset}
+	for _, during := range []bool{true, false} {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		f := newFake()
 		f.check = func(now, _ time.Time) time.Time { return now.Add(5 * time.Millisecond) }
@@ -88,14 +72,6 @@ func TestBubbles(t *testing.T) {
 		f.add(t, conn)
 		f.FollowClose()
 		f.Wake(time.Now())
-		return f, conn, peer, events
-	}
-	ends := map[string]func(*net.TCPConn){
-		"FIN":   func(peer *net.TCPConn) { peer.CloseWrite() },
-		"reset": func(peer *net.TCPConn) { peer.SetLinger(0); peer.Close() },
-	}
-	for _, during := range []bool{true, false} {
-		f, conn, peer, events := outside()
 		if !during {
 			f.Remove(rawOf(t, conn))
 			checkStopped(t)
@@ -133,12 +109,7 @@ func TestForgetFromOutsideOfTheBubble(t *testing.T) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		conn, peer, err := pair()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer peer.Close()
-		defer conn.Close()
+		conn, _ := livenesstest.Pair(t, "tcp4")
 		for range 2 {
 			f := newFake()
 			f.notice = func(Event) {}
@@ -215,7 +186,11 @@ func TestNeverAdded(t *testing.T) {
 		f.open = open.Load
 		closed := make(chan struct{})
 		f.closed = func() { close(closed) }
+		f.Join()
 		f.FollowClose()
+		if all := slices.Collect(Clients); len(all) != 1 || all[0] != f {
+			t.Errorf("Clients yields %v", all)
+		}
 		time.Sleep(5 * time.Second)
 		open.Store(false)
 		<-closed
@@ -227,6 +202,7 @@ func TestNeverAdded(t *testing.T) {
 		f.FollowClose()
 		time.Sleep(time.Hour)
 	})
+	before.Serial++ // by Join
 	if after := State(); after != before {
 		t.Errorf("the hub was used: %+v, before %+v", after, before)
 	}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,8 +95,9 @@ func TestRoundIsNeverEarlyAndAtMostAPart(t *testing.T) {
 // A modelClient is a list of the Wakes that are not answered.
 type modelClient struct {
 	*fake
-	t    *testing.T
-	gone atomic.Bool
+	t     *testing.T
+	clock *clock
+	gone  atomic.Bool
 
 	mu    sync.Mutex
 	owed  []wake    // by Wake, and due after the last Check
@@ -110,11 +112,16 @@ type wake struct{ at, when time.Time }
 // late is at most how much later than asked for the clock calls Check.
 func (w *wake) late() time.Duration { return max(w.when.Sub(w.at)/32, 1<<minPart) }
 
-func (m *modelClient) wake(k *clock, wait time.Duration) {
+func (m *modelClient) wake(wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asks(wait)
+}
+
+// asks wakes m, whose mu is held.
+func (m *modelClient) asks(wait time.Duration) {
 	w := wake{time.Now(), time.Now().Add(wait)}
-	k.wake(&m.Token, w.when)
+	m.clock.wake(&m.Token, w.when)
 	m.owed, m.all = append(m.owed, w), append(m.all, w)
 }
 
@@ -146,21 +153,30 @@ func (m *modelClient) check(now, _ time.Time) (next time.Time) {
 		m.next = sooner
 	}
 	m.owed, m.last = left, now
-	return m.next
+	next = m.next
+	switch during := rand.IntN(16); {
+	case during < 2: // what the Check returns does not count
+		m.clock.cancel(&m.Token)
+		m.owed, m.all, m.next, next = nil, nil, time.Time{}, now.Add(time.Second)
+		fallthrough
+	case during < 4: // counts with what the Check returns
+		m.asks(time.Duration(rand.Int64N(1 << 34)))
+	}
+	return next
 }
 
-// A random sequence of Wakes and Checks: no Check comes early, late or for nothing, every
-// Wake is answered, and a client that is gone is never checked. Time in a bubble is exact.
+// A random sequence of Wakes, Checks, and cancels and Wakes during a Check: no Check comes early, late or for nothing, every Wake
+// is answered, and a client that is gone is never checked. Time in a bubble is exact.
 func TestClockAgreesWithModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newClock(t)
 		var all sync.WaitGroup
 		for range 60 {
-			m := &modelClient{fake: newFake(), t: t}
+			m := &modelClient{fake: newFake(), t: t, clock: k}
 			m.fake.check = m.check
 			all.Go(func() {
 				for range 200 {
-					m.wake(k, time.Duration(rand.Int64N(1<<rand.IntN(40)))-time.Millisecond)
+					m.wake(time.Duration(rand.Int64N(1<<rand.IntN(40))) - time.Millisecond)
 					if rand.IntN(4) == 0 { // so that many are due at once
 						time.Sleep(time.Duration(rand.Int64N(1<<rand.IntN(10))) * time.Millisecond)
 					}
@@ -186,128 +202,60 @@ func TestClockAgreesWithModel(t *testing.T) {
 	})
 }
 
-// What is asked for during a Check counts with what the Check returns, which does not count
-// once the client was canceled or removed.
-func TestRequestDuringCheck(t *testing.T) {
-	const s = time.Second
-	for name, c := range map[string]struct {
-		during func(*clock, *fake)
-		second time.Duration // when it is checked again, of 10 s that Check asks for; 0 is never
-	}{
-		"nothing":        {func(*clock, *fake) {}, 10 * s},
-		"canceled":       {func(k *clock, f *fake) { k.cancel(&f.Token) }, 0},
-		"removed":        {func(k *clock, f *fake) { k.remove(&f.Token) }, 0},
-		"woken sooner":   {func(k *clock, f *fake) { k.wake(&f.Token, time.Now().Add(s)) }, s},
-		"woken later":    {func(k *clock, f *fake) { k.wake(&f.Token, time.Now().Add(20*s)) }, 10 * s},
-		"both, canceled": {func(k *clock, f *fake) { k.cancel(&f.Token); k.wake(&f.Token, time.Now().Add(20*s)) }, 20 * s},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			k := newClock(t)
-			f := newFake()
-			begin := time.Now()
-			checks := make(chan time.Duration, 3)
-			f.check = func(now, _ time.Time) time.Time {
-				if checks <- now.Sub(begin); len(checks) > 1 {
-					return time.Time{}
-				}
-				c.during(k, f)
-				return now.Add(10 * s)
-			}
-			k.wake(&f.Token, begin)
-			time.Sleep(time.Minute)
-			first, second := <-checks, time.Duration(0)
-			if len(checks) > 0 {
-				second = <-checks
-			}
-			if first > time.Millisecond || second < c.second || second > c.second*33/32 || len(checks) > 0 {
-				t.Errorf("%s: checked after %v and %v; want %v", name, first, second, c.second)
-			}
-		})
-	}
-}
-
-// A timer that is late by more than Late is a jump, and no other. Time in a bubble is exact.
-func TestLateTimerIsAJump(t *testing.T) {
+// A process that stood still for more than Late learns of it, whether its clock had nothing to do then or was in the middle of
+// its work. Less is no jump. Time in a bubble is exact, so the clock's own notes are moved instead.
+func TestStandstillIsAJump(t *testing.T) {
 	for _, late := range []time.Duration{0, Late, Late + 1} {
 		synctest.Test(t, func(t *testing.T) {
 			k := newClock(t)
 			f := newFake()
-			checked := false
+			var jumps []time.Time
 			f.check = func(now, jumped time.Time) time.Time {
-				checked = true
-				if jump := !jumped.IsZero(); jump != (late > Late) || jump && jumped != now {
-					t.Errorf("%v late: the jump was at %v, now is %v", late, jumped, now)
+				if jumps = append(jumps, jumped); len(jumps) == 2 {
+					return time.Time{}
 				}
-				return time.Time{}
+				k.mu.Lock()
+				k.jumped, k.alive = time.Time{}, now.Add(-late)
+				k.mu.Unlock()
+				return now
 			}
 			k.wake(&f.Token, time.Now().Add(time.Minute))
-			k.mu.Lock() // as the clock of a machine that was suspended
+			k.mu.Lock()
 			k.epoch = k.epoch.Add(-time.Duration(k.armed-k.since(time.Now())) - late)
 			k.mu.Unlock()
-			if k.tick(); !checked {
-				t.Error("no Check")
+			now, want := time.Now(), []time.Time{{}, {}}
+			if late > Late {
+				want = []time.Time{now, now}
+			}
+			k.tick()
+			time.Sleep(time.Second)
+			if !slices.Equal(jumps, want) {
+				t.Errorf("%v late: the jumps were at %v, want %v", late, jumps, want)
 			}
 		})
 	}
 }
 
-// A Check comes no earlier than asked for, by Wake or by the last Check, and at most by
-// 1/32 of the wait later.
-func TestChecksComeInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newClock(t)
-		for _, wait := range []time.Duration{time.Microsecond, time.Millisecond, time.Second, time.Minute, 24 * time.Hour} {
-			f := newFake()
-			checks := make(chan time.Time)
-			left := 2
-			f.check = func(now, _ time.Time) time.Time {
-				checks <- now
-				if left--; left == 0 {
-					return time.Time{}
-				}
-				return now.Add(wait)
-			}
-			asked := time.Now()
-			k.wake(&f.Token, asked.Add(wait))
-			k.wake(&f.Token, asked.Add(2*wait)) // is no later
-			for range 2 {
-				at := <-checks
-				if late := at.Sub(asked) - wait; late < 0 || late >= max(wait/32, 1<<minPart) || late >= 1<<maxPart {
-					t.Errorf("a wait of %v was made longer by %v", wait, late)
-				}
-				asked = at
-			}
-		}
-		synctest.Wait()
-	})
-}
-
 // Many clients with waits of seconds share a wake-up: at least 50 of 5000.
 func TestClientsShareWakeUps(t *testing.T) {
-	const clients = 5000
-	const wait = time.Second
+	const clients, wait = 5000, time.Second
 	synctest.Test(t, func(t *testing.T) {
 		k := newClock(t)
-		var checks atomic.Int64
-		fakes := make([]*fake, clients)
-		for i := range fakes {
+		checks := uint64(0)
+		for i := range clients {
 			f := newFake()
 			f.check = func(now, _ time.Time) time.Time {
-				checks.Add(1)
+				checks++
 				return now.Add(wait)
 			}
-			fakes[i] = f
 			k.wake(&f.Token, time.Now().Add(wait*time.Duration(i)/clients+40*time.Millisecond)) // one after the other
+			defer k.remove(&f.Token)
 		}
 		time.Sleep(5 * wait / 2)
-		for _, f := range fakes {
-			k.remove(&f.Token)
+		if k.mu.Lock(); checks < clients || checks < 50*uint64(k.ticks) {
+			t.Errorf("%d wake-ups for %d checks", k.ticks, checks)
 		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if n := checks.Load(); n < clients || n < 50*int64(k.ticks) {
-			t.Errorf("%d wake-ups for %d checks", k.ticks, n)
-		}
+		k.mu.Unlock()
 	})
 }
 
@@ -363,22 +311,6 @@ func TestBlockedCheckDelaysNoOther(t *testing.T) {
 			<-checked
 			synctest.Wait()
 		})
-	}
-}
-
-// quiesce waits until no goroutine works for k.
-func (k *clock) quiesce(tb testing.TB) {
-	tb.Helper()
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		k.mu.Lock()
-		idle := !k.active && k.blocked == 0
-		k.mu.Unlock()
-		if idle {
-			return
-		}
-		if time.Since(begin) > longWait {
-			tb.Fatal("the clock does not come to rest")
-		}
 	}
 }
 

@@ -2,10 +2,7 @@ package watch
 
 import (
 	"math/rand/v2"
-	"sync"
 	"testing"
-
-	"github.com/go-liveness/liveness/livenesstest"
 )
 
 // TestTableAgreesWithMap by a random sequence of add, join and remove: an id is used once, also
@@ -99,61 +96,5 @@ func checkChunks(t *testing.T, b *table, fds map[*Token]uintptr) {
 	}
 	if len(seen) != len(fds) {
 		t.Fatalf("the chunks have %d clients, want %d", len(seen), len(fds))
-	}
-}
-
-// TestClientsYieldsThoseThatStay once, and none that is not there, while many come and go, with a
-// socket and without.
-func TestClientsYieldsThoseThatStay(t *testing.T) {
-	const goroutines, each = 4, 60 // so that they take several chunks
-	var all sync.WaitGroup
-	for range goroutines {
-		conn, _ := livenesstest.Pair(t, "tcp4")
-		own, in := make([]*fake, each), make(map[Client]bool)
-		for i := range own {
-			own[i] = newFake()
-		}
-		all.Go(func() {
-			for range 3000 {
-				i := rand.IntN(each)
-				f := own[i]
-				switch in[f] = !in[f]; {
-				case !in[f]:
-					f.Forget()
-					f.Forget() // the second time does nothing
-				case i == 0:
-					f.add(t, conn)
-					f.Join() // it is there already
-				default:
-					f.Join()
-				}
-				if rand.IntN(50) == 0 {
-					lookFor(t, own, in)
-				}
-			}
-			for f := range Clients { // no lock is held meanwhile
-				if in[f] {
-					f.(*fake).Forget()
-				}
-			}
-		})
-	}
-	all.Wait()
-	for range Clients {
-		t.Error("a client is left")
-	}
-	checkStopped(t)
-}
-
-// lookFor fails unless Clients yields those of own, which no other goroutine changes, that are in.
-func lookFor(t *testing.T, own []*fake, in map[Client]bool) {
-	seen := make(map[Client]int)
-	for c := range Clients {
-		seen[c]++
-	}
-	for _, f := range own {
-		if n := seen[f]; (n == 1) != in[f] || n > 1 {
-			t.Errorf("Clients yields a client %d times that is there: %t", n, in[f])
-		}
 	}
 }
