@@ -131,27 +131,29 @@ func (r *rig) verify(t *testing.T) {
 	}
 }
 
-var timeouts = []time.Duration{4 * time.Second, 6 * time.Second, 10 * time.Second, 13 * time.Second, 24 * time.Second, 60 * time.Second, 600 * time.Second}
-
-// forEachKernel plays seeds of f for each time-out, with the tuning of old kernels and of
-// new ones. A long time-out takes long to play. No verdict may be false.
-func forEachKernel(t *testing.T, seeds uint64, f func(t *testing.T, r *rig, seed uint64)) {
-	t.Parallel()
-	for _, d := range timeouts {
-		n := seeds
-		if d >= time.Minute {
-			n = max(10, n/5)
-		}
-		for _, maxRTO := range []time.Duration{newRTO(d), oldRTO} {
-			for seed := range n {
-				r := newRig(seed, 0, d, maxRTO)
-				f(t, r, seed)
-				r.verify(t)
-				if t.Failed() {
-					t.Fatalf("PeerTimeout %v, RTO_MAX %v, seed %d: %+v %s; RTT %v, written each %v", d, maxRTO, seed, r.verdict, r.gaveUp, 2*r.delay, r.every)
+// TestLives plays each life with many seeds, for each time-out, with the tuning of old kernels and of new ones. No verdict may be
+// false, and the kernel may never be the first to give up.
+func TestLives(t *testing.T) {
+	for _, life := range lives {
+		t.Run(life.name, func(t *testing.T) {
+			t.Parallel()
+			for _, seconds := range []time.Duration{4, 6, 10, 13, 24, 60, 600} {
+				d, seeds := seconds*time.Second, life.seeds
+				if d >= time.Minute { // which takes long to play
+					seeds = min(seeds, max(10, seeds/5))
+				}
+				for _, maxRTO := range []time.Duration{newRTO(d), oldRTO} {
+					for seed := range seeds {
+						r := newRig(seed, 0, d, maxRTO)
+						life.play(t, r, seed)
+						r.verify(t)
+						if t.Failed() {
+							t.Fatalf("PeerTimeout %v, RTO_MAX %v, seed %d: %+v %s; RTT %v, written each %v", d, maxRTO, seed, r.verdict, r.gaveUp, 2*r.delay, r.every)
+						}
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
@@ -190,50 +192,26 @@ func (r *rig) within(written time.Duration) time.Duration {
 	return max(r.s.Peer*5/4+time.Second, written+at*9/8+answer+100*time.Millisecond)
 }
 
-// A live peer is lost only after PeerTimeout of real silence, or twice that without an
-// acknowledgement, and the kernel never gives up first.
-func TestLivePeerOnLossyLinkIsNotLost(t *testing.T) {
-	forEachKernel(t, 60, func(_ *testing.T, r *rig, _ uint64) {
+var lives = []struct {
+	name  string
+	seeds uint64
+	play  func(t *testing.T, r *rig, seed uint64)
+}{
+	{"a live peer on a lossy link is not lost", 60, func(_ *testing.T, r *rig, _ uint64) {
 		r.link(r.between(25*ms, 1225*ms))
 		r.loss = r.random.Float64() * 0.4
 		r.every = r.between(50*ms, 3050*ms)
 		r.play(20 * max(r.s.Peer, 30*time.Second))
-	})
-}
-
-// On these links the kernel's own patience ended live peers.
-func TestMeasuredLinksEndNoLivePeer(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		loss   float64
-		rtt, d time.Duration
-	}{{0.05, 1200 * ms, 10 * time.Second}, {0.02, 1500 * ms, 11 * time.Second}, {0.05, 300 * ms, 10 * time.Second}, {0, 2400 * ms, 4 * time.Second}} {
-		for seed := range uint64(40) {
-			r := newRig(seed, c.rtt/2, c.d, newRTO(c.d))
-			r.loss, r.every = c.loss, 50*ms
-			r.play(3 * time.Minute)
-			if r.verify(t); r.over() && r.at-r.arrived < c.d {
-				t.Errorf("%+v, seed %d: %+v %s", c, seed, r.verdict, r.gaveUp)
-			}
-		}
-	}
-}
-
-// A peer that vanishes while data are written to it is found within D·1.25 + 1 s.
-func TestVanishedPeerIsFound(t *testing.T) {
-	forEachKernel(t, 200, func(t *testing.T, r *rig, _ uint64) {
+	}},
+	{"a peer that vanishes while data are written is found, whether the library sees the writes or not", 200, func(t *testing.T, r *rig, seed uint64) {
 		r.link(r.between(0, 300*ms))
+		r.s.WritesUnseen = seed%4 == 0
 		r.every = r.between(20*ms, 2020*ms)
 		cut := r.cutAfter(r.between(0, 3*r.s.Peer))
 		r.play(cut - r.now + 3*r.s.Peer)
 		r.lostWithin(t, cut, r.within(r.every))
-	})
-}
-
-// So is one that data are first written to some time after it vanished; on kernels
-// before 6.15 the retransmission that decides may come later.
-func TestWriteAfterCutFindsThePeer(t *testing.T) {
-	forEachKernel(t, 300, func(t *testing.T, r *rig, seed uint64) {
+	}},
+	{"so is one that data are first written to some time after it vanished", 300, func(t *testing.T, r *rig, seed uint64) {
 		r.link(time.Duration(seed/5) * ms)
 		r.run(r.now + time.Second)
 		r.write(1)
@@ -244,27 +222,8 @@ func TestWriteAfterCutFindsThePeer(t *testing.T) {
 		r.write(1)
 		r.play(4 * r.s.Peer)
 		r.lostWithin(t, cut, within)
-	})
-}
-
-// A connection whose writes the library does not see is found in the same time.
-func TestUnseenWritesFindThePeer(t *testing.T) {
-	forEachKernel(t, 50, func(t *testing.T, r *rig, seed uint64) {
-		r.link(time.Duration(seed) * ms)
-		r.s.WritesUnseen = true
-		r.check()
-		r.play(r.between(0, r.s.Peer))
-		cut := r.cutAfter(0)
-		r.every = r.s.Peer / 5
-		r.play(3 * r.s.Peer)
-		r.lostWithin(t, cut, r.within(r.every))
-	})
-}
-
-// A peer that is heard, and acknowledges nothing, is lost after twice the time, with
-// words that say so.
-func TestOneWayFailureIsFoundAfterTwiceTheTime(t *testing.T) {
-	forEachKernel(t, 100, func(t *testing.T, r *rig, seed uint64) {
+	}},
+	{"a peer that is heard and acknowledges nothing is lost after twice the time, and told so", 100, func(t *testing.T, r *rig, seed uint64) {
 		d := r.s.Peer
 		r.link(time.Duration(seed) * ms)
 		r.beatEvery = max(d/time.Duration(2+r.random.IntN(30)), 20*ms)
@@ -277,13 +236,9 @@ func TestOneWayFailureIsFoundAfterTwiceTheTime(t *testing.T) {
 		if !r.verdict.NothingAcked {
 			t.Error("told as silence")
 		}
-	})
-}
-
-// A peer that vanishes behind its closed window is found: on kernels before 6.15 after
-// two more window probes, which may be two minutes apart.
-func TestPeerVanishedBehindClosedWindowIsFound(t *testing.T) {
-	forEachKernel(t, 50, func(t *testing.T, r *rig, seed uint64) {
+	}},
+	// On kernels before 6.15 after two more window probes, which may be two minutes apart.
+	{"a peer that vanishes behind its closed window is found", 50, func(t *testing.T, r *rig, seed uint64) {
 		d := r.s.Peer
 		r.link(time.Duration(seed) * ms)
 		r.readEvery, r.every = 0, d/20
@@ -291,12 +246,8 @@ func TestPeerVanishedBehindClosedWindowIsFound(t *testing.T) {
 		r.play(cut - r.now + 3*d + 3*r.limits.MaxRTO)
 		gap := r.limits.MaxRTO * 9 / 8
 		r.lostWithin(t, cut, max(d*5/4, gap+d/2*9/8+gap)+2*time.Second)
-	})
-}
-
-// An outage shorter than half of D is survived, whenever it begins.
-func TestShortOutageIsSurvived(t *testing.T) {
-	forEachKernel(t, 300, func(t *testing.T, r *rig, _ uint64) {
+	}},
+	{"an outage shorter than half of D is survived, whenever it begins", 300, func(t *testing.T, r *rig, _ uint64) {
 		d := r.s.Peer
 		r.link(r.between(0, 100*ms))
 		if r.random.IntN(2) == 0 {
@@ -309,13 +260,8 @@ func TestShortOutageIsSurvived(t *testing.T) {
 		if r.play(end - r.now + 5*d); r.over() {
 			t.Errorf("%v after the outage began", r.at-start)
 		}
-	})
-}
-
-// A peer that answers and does not read is neither lost nor given up by the kernel, for
-// as long as it takes, and also if it reads a little now and then.
-func TestClosedWindowIsNotLost(t *testing.T) {
-	forEachKernel(t, 10, func(t *testing.T, r *rig, seed uint64) {
+	}},
+	{"a peer that answers and does not read, or little, is neither lost nor given up", 10, func(t *testing.T, r *rig, seed uint64) {
 		r.link(time.Duration(seed) * 10 * ms)
 		r.readEvery = 0
 		if seed%2 == 1 {
@@ -326,13 +272,26 @@ func TestClosedWindowIsNotLost(t *testing.T) {
 		if r.play(2 * time.Hour); r.gaveUp != "" || r.loss == 0 && r.over() {
 			t.Errorf("after %v", r.now-time.Hour)
 		}
-	})
-}
-
-// The kernel is never the first to give up, however long a recovery or a closed window
-// lasts, and gets its own patience back when nothing is outstanding.
-func TestUserTimeoutStaysFarAhead(t *testing.T) {
-	forEachKernel(t, 1, func(t *testing.T, r *rig, _ uint64) {
+	}},
+	{"no jump of the clock makes a verdict about a peer that answers", 40, func(t *testing.T, r *rig, seed uint64) {
+		d := r.s.Peer
+		r.link(50 * ms)
+		r.s.Stall, r.s.Idle = d/2, d/2
+		r.every, r.beatEvery, r.beatAt = 50*ms, d/4, r.now
+		r.play(r.between(0, 2*d))
+		r.now += []time.Duration{d / 4, d * 3 / 4, d * 5 / 4, 15 * d, 24 * time.Hour}[seed%5]
+		r.jumped = r.now // the kernel stood still too: everything on its way comes late
+		if r.play(5 * d); r.over() {
+			t.Errorf("%v after the jump", r.at-r.jumped)
+		}
+	}},
+	{"a connection that is written to all the time is sampled twice in D", 1, func(t *testing.T, r *rig, _ uint64) {
+		r.every = r.s.Peer / 50
+		if r.play(20 * r.s.Peer); r.over() || r.checks > 2*20+2 {
+			t.Errorf("%d checks in 20 · PeerTimeout", r.checks)
+		}
+	}},
+	{"the user timeout stays far ahead of a closed window, and is taken back behind it", 1, func(t *testing.T, r *rig, _ uint64) {
 		patience := max(924*time.Second, 4*r.s.Peer)
 		r.readEvery = 0
 		r.write(200)
@@ -353,32 +312,17 @@ func TestUserTimeoutStaysFarAhead(t *testing.T) {
 		if r.outstanding() || r.limits.UserTimeout != 0 {
 			t.Errorf("outstanding %v, user timeout %v after all was acknowledged", r.outstanding(), r.limits.UserTimeout)
 		}
-	})
+	}},
+}
+
+// A window that was closed for a month leaves the kernel its own patience.
+func TestUserTimeoutHasAnEnd(t *testing.T) {
 	s := Supervisor{Peer: time.Minute}
 	i := newKernel(1, 0, limitsFor(time.Minute, oldRTO)).info()
 	i.Unsent, i.PeerWindow, i.Backoff = 1, 0, 9
 	for _, at := range []time.Duration{0, 30 * 24 * time.Hour} {
 		if got := s.userTimeout(stampOf(at), &i); (got == 0) != (at > 0) {
 			t.Errorf("after %v: %v", at, got)
-		}
-	}
-}
-
-// No jump of the clock makes a verdict about a peer that answers.
-func TestJumps(t *testing.T) {
-	t.Parallel()
-	for _, jump := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second, time.Minute, 24 * time.Hour} {
-		for seed := range uint64(200) {
-			r := newRig(seed, 50*ms, 4*time.Second, newRTO(4*time.Second))
-			r.s.Stall, r.s.Idle = 2*time.Second, 2*time.Second
-			r.every, r.beatEvery, r.beatAt = 50*ms, time.Second, r.now
-			r.play(time.Duration(r.random.Int64N(int64(8 * time.Second))))
-			r.now += jump // the kernel stood still too: everything on its way comes late
-			r.jumped = r.now
-			r.play(20 * time.Second)
-			if r.over() {
-				t.Fatalf("jump of %v, seed %d: %+v %s", jump, seed, r.verdict, r.gaveUp)
-			}
 		}
 	}
 }
@@ -430,24 +374,4 @@ func TestRandomLives(t *testing.T) {
 	if verdicts[Lost] < 100 || verdicts[Stalled] < 100 || verdicts[None] < 100 {
 		t.Errorf("the seeds do not play everything: %v", verdicts)
 	}
-}
-
-// A connection that is written to all the time is sampled every half of PeerTimeout.
-func TestBusyConnectionIsSampledRarely(t *testing.T) {
-	r := newRig(1, 10*ms, time.Minute, newRTO(time.Minute))
-	r.every = 5 * ms
-	r.play(10 * time.Minute)
-	if r.over() || r.checks > 22 {
-		t.Errorf("%d checks in ten minutes, %+v", r.checks, r.verdict)
-	}
-}
-
-// A connection that is written to all the time is sampled twice in D.
-func TestWrittenAllTheTimeIsSampledRarely(t *testing.T) {
-	forEachKernel(t, 1, func(t *testing.T, r *rig, _ uint64) {
-		r.every = r.s.Peer / 50
-		if r.play(20 * r.s.Peer); r.over() || r.checks > 2*20+2 {
-			t.Errorf("%d checks in 20 · PeerTimeout", r.checks)
-		}
-	})
 }

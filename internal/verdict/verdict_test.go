@@ -1,9 +1,6 @@
 package verdict
 
 import (
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 	"unsafe"
@@ -172,66 +169,6 @@ func TestTimedOut(t *testing.T) {
 		if got := TimedOut(&c.l, &c.i); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
-	}
-}
-
-// Traces of real connections give the verdicts that their recording asked for.
-func TestTraces(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) < 10 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		var trace struct {
-			Peer, Stall, Idle, What string
-			Lost, Stalled           [2]int64 // the verdict's window, milliseconds; zero if none
-			Rows                    [][16]int64
-		}
-		text, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(text, &trace)
-		}
-		if err != nil {
-			t.Fatal(file, err)
-		}
-		replay := func(s Supervisor, want [2]int64, reason Reason) {
-			l := limitsFor(4*time.Second, time.Second)
-			due, sent, last := int64(0), int64(0), [16]int64{}
-			for _, row := range trace.Rows {
-				if row[5] != last[5] || row[10] != last[10] {
-					sent = row[0] // as SinceSent, which was not recorded
-				}
-				if last = row; row[0] < due {
-					continue
-				}
-				e := evidenceIn(row, sent)
-				a := s.Ask(&e, &l)
-				due = row[0] + a.Again.Milliseconds()
-				if a.Reason == reason {
-					if want[1] == 0 || row[0] < want[0] || row[0] > want[1] {
-						t.Errorf("%s: %+v at %d ms; want %v", trace.What, a, row[0], want)
-					}
-					return
-				}
-			}
-			if want[1] != 0 {
-				t.Errorf("%s: no verdict %d; want %v", trace.What, reason, want)
-			}
-		}
-		replay(Supervisor{Peer: 4 * time.Second}, trace.Lost, Lost)
-		replay(Supervisor{Stall: 2 * time.Second}, trace.Stalled, Stalled)
-	}
-}
-
-func evidenceIn(row [16]int64, sent int64) Evidence {
-	ms := func(n int) time.Duration { return time.Duration(row[n]) * time.Millisecond }
-	return Evidence{
-		Counted: true, Asked: ms(0), Answered: ms(0), Unread: int(row[15]),
-		Info: tcpinfo.Info{
-			State: tcpinfo.Open, Full: true, SinceData: ms(2), SinceAck: ms(3), SinceSent: ms(0) - time.Duration(sent)*time.Millisecond, RTT: time.Duration(row[4]) * time.Microsecond,
-			RTO: min(200*time.Millisecond<<row[7], time.Second), Retransmits: int(row[5]), Probes: int(row[6]), Backoff: int(row[7]), InFlight: int(row[8]), Unsent: row[9], Sent: row[10], Acked: row[11],
-			PeerWindow: row[12], OurWindow: row[13], PeerMSS: row[14],
-		},
 	}
 }
 
