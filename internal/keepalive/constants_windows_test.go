@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/go-liveness/liveness/livenesstest"
 )
 
 func TestNumbersAreThoseOfXSys(t *testing.T) {
@@ -17,16 +19,7 @@ func TestNumbersAreThoseOfXSys(t *testing.T) {
 
 // The call that stands for the options before version 1709 works on every Windows.
 func TestKeepAliveVals(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn, _ := livenesstest.Pair(t, "tcp4")
 	raw, _ := conn.(*net.TCPConn).SyscallConn()
 	_ = raw.Control(func(fd uintptr) {
 		tuning, err := windowsBefore1709.tune(access(fd), &Want{PeerTimeout: time.Minute})

@@ -30,23 +30,6 @@ func TestForReturnsDenseProbes(t *testing.T) {
 	assert.Equal(t, For(0), For(-time.Second))
 }
 
-// Every whole second that PeerTimeout takes, as it is set on Linux.
-func TestProbesHoldTheBoundAndSurviveHalf(t *testing.T) {
-	linux := systemFor("linux")
-	for within := MinPeerTimeout; within <= MaxPeerTimeout; within += time.Second {
-		p, err := linux.fit(within)
-		l := Limits{On: true, Idle: p.Idle, Interval: p.Interval, Count: p.Count}
-		ok := err == nil && l.lateIdleBound() <= idleBound(within) &&
-			l.IdleBound() <= within && l.IdleBound() >= within*9/10 &&
-			p.Interval == max(time.Second, within/24/time.Second*time.Second) &&
-			time.Duration(p.Count-1)*p.Interval >= within/2 && // some probe falls behind the outage
-			p.Idle >= time.Second && p.Idle <= MaxProbeTime && p.Count <= MaxProbeCount
-		if !ok {
-			t.Fatalf("%v: %+v, %v; found after %v to %v", within, p, err, l.IdleBound(), l.lateIdleBound())
-		}
-	}
-}
-
 // Linux never lets a timer expire early, and its wheel says how late it may.
 func TestLatestExpiryIsThatOfTheWheel(t *testing.T) {
 	for _, c := range [][2]time.Duration{

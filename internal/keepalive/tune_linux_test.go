@@ -2,7 +2,6 @@ package keepalive
 
 import (
 	"net"
-	"syscall"
 	"testing"
 	"time"
 
@@ -11,23 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness/internal/tcpinfo"
+	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// socketPair returns the descriptor of a TCP connection on loopback, whose peer's kernel
-// answers. Nothing else uses it.
-func socketPair(t *testing.T) uintptr {
+func TestNumbersOfLinuxAreThoseOfXSys(t *testing.T) {
+	assert.Equal(t, [2]int{unix.TCP_USER_TIMEOUT, unix.TCP_RTO_MAX_MS}, [2]int{own.userTimeout, own.maxRTO})
+}
+
+// newSocket returns the descriptor of a TCP connection on loopback, whose peer's kernel answers. Nothing else uses it.
+func newSocket(t *testing.T) (fd uintptr) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	conn, err := (&net.Dialer{KeepAlive: -1}).Dial("tcp4", l.Addr().String())
-	require.NoError(t, err)
-	peer, err := l.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close(); peer.Close() })
+	conn, _ := livenesstest.Pair(t, "tcp4")
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	require.NoError(t, err)
-	var fd uintptr
 	require.NoError(t, raw.Control(func(f uintptr) { fd = f })) // conn lives until the cleanup
 	return fd
 }
@@ -52,13 +47,15 @@ func TestTuneSetsAndUndoRestores(t *testing.T) {
 		{PeerTimeout: time.Minute, Unanswered: 2},
 		{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: 3 * time.Second, Count: -1}},
 	} {
-		fd := socketPair(t)
+		fd := newSocket(t)
 		before := allOptions(t, fd)
 		tuning, err := own.tune(access(fd), &w) // which remembers in any case
 		require.NoError(t, err)
 		after := *ReadOptions(fd)
 		if tuning.Later != nil {
 			assert.Equal(t, after.Count, tuning.Limits.Count+w.Unanswered)
+			assert.Equal(t, time.Minute, tuning.Later.After)
+			assert.False(t, tuning.Later.UntilFIN)
 			tuning.Later.Do(fd)
 			after = *ReadOptions(fd)
 		}
@@ -74,7 +71,7 @@ func TestTuneSetsAndUndoRestores(t *testing.T) {
 }
 
 func TestTuneWithCloseOnFailureRemembersNothing(t *testing.T) {
-	fd := socketPair(t)
+	fd := newSocket(t)
 	for _, onFailure := range []Failure{RestoreOnFailure, CloseOnFailure} { // the first cannot fail either
 		tuning, err := Tune(fd, &Want{PeerTimeout: time.Minute, OnFailure: onFailure})
 		require.NoError(t, err)
@@ -89,7 +86,7 @@ func TestTuneFailsWithTheErrno(t *testing.T) {
 		assert.ErrorIs(t, err, unix.EBADF)
 		assert.ErrorContains(t, err, "Config.PeerTimeout: setsockopt: bad file descriptor")
 	}
-	fd := socketPair(t)
+	fd := newSocket(t)
 	before := allOptions(t, fd)
 	_, err := Tune(fd, &Want{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 40000 * time.Second, Interval: time.Second, Count: 3}})
 	assert.ErrorIs(t, err, unix.EINVAL)
@@ -108,82 +105,74 @@ func TestTuneOfMPTCPLeavesOutWhatIsMissing(t *testing.T) {
 	assert.Equal(t, 1, on)
 }
 
-// TestPatienceRestoresTheLimitAfterAProbe writes while a Ping is under way: the limit must not stay behind, because an orphan
-// that has reached it is given up.
-func TestPatienceRestoresTheLimitAfterAProbe(t *testing.T) {
-	fd := socketPair(t)
-	before := allOptions(t, fd)
-	if before[own.maxRTO] == 0 {
-		t.Skip("this kernel has no TCP_RTO_MAX_MS")
-	}
-	var probe Probe
-	require.NoError(t, probe.Send(fd, time.Minute, 0))
-	var p Patience
-	p.Extend(fd, DefaultPatience, 2*time.Second)
-	probe.Restore(fd)
-	p.ForgetUserTimeout()
-	p.Extend(fd, DefaultPatience, 2*time.Second)
-	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
-	p.Restore(fd)
-	assert.Equal(t, before, allOptions(t, fd))
-}
-
 func TestPatienceExtendsAndRestores(t *testing.T) {
-	fd := socketPair(t)
+	fd := newSocket(t)
 	before := allOptions(t, fd)
+	const limit = 2 * time.Second
 	var p Patience
-	p.Extend(fd, DefaultPatience, 2*time.Second)
-	require.True(t, p.InForce())
+	extended := func(fd uintptr, userTimeout, maxRTO time.Duration) {
+		t.Helper()
+		p.Extend(fd, userTimeout, maxRTO)
+		require.True(t, p.InForce())
+	}
+	extended(fd, DefaultPatience, limit)
 	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
 	if own.hasMaxRTO() {
-		assert.Equal(t, 2*time.Second, p.MaxRTO())
+		assert.Equal(t, limit, p.MaxRTO())
 	} else {
 		assert.Zero(t, p.MaxRTO())
 	}
-
-	p.Extend(1<<20, DefaultPatience, 2*time.Second) // in force, so no system call fails
-	require.True(t, p.InForce())
-	p.Extend(fd, 2*DefaultPatience, 2*time.Second)
+	extended(1<<20, DefaultPatience, limit) // in force, so no system call fails
+	extended(fd, 2*DefaultPatience, limit)
 	assert.Equal(t, 2*DefaultPatience, Read(fd).UserTimeout)
-
 	p.Restore(fd)
 	assert.Equal(t, before, allOptions(t, fd))
 	assert.Zero(t, p)
-	p.Extend(fd, DefaultPatience, 0)
+
+	extended(fd, DefaultPatience, 0)
 	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
 	assert.Equal(t, before[own.maxRTO], allOptions(t, fd)[own.maxRTO])
+	p.Restore(fd)
+
+	// A write while a Ping is under way: the limit must not stay behind, because an orphan that has reached it is given up.
+	var probe Probe
+	require.NoError(t, probe.Send(fd, time.Minute, 0))
+	extended(fd, DefaultPatience, limit)
+	probe.Restore(fd)
+	p.ForgetUserTimeout()
+	extended(fd, DefaultPatience, limit)
+	assert.Equal(t, DefaultPatience, Read(fd).UserTimeout)
+	p.Restore(fd)
+	assert.Equal(t, before, allOptions(t, fd))
 }
 
 func TestPatienceLeavesTheApplicationsOwn(t *testing.T) {
-	fd := socketPair(t)
+	fd := newSocket(t)
 	set := func(name, value int) { require.NoError(t, setOption(fd, option{name, value, 0})) }
-	hasMaxRTO := own.hasMaxRTO()
 	set(own.userTimeout, 7000)
-	if hasMaxRTO {
+	if own.hasMaxRTO() {
 		set(own.maxRTO, 1500)
 	}
 	before := allOptions(t, fd)
 	var p Patience
-	p.Extend(fd, DefaultPatience, 2*time.Second)
-	p.Extend(fd, 2*DefaultPatience, 2*time.Second)
-	assert.Equal(t, before, allOptions(t, fd))
-	assert.Equal(t, 7*time.Second, Read(fd).UserTimeout)
-	p.Restore(fd)
-	assert.Equal(t, before, allOptions(t, fd))
+	for _, userTimeout := range []time.Duration{DefaultPatience, 2 * DefaultPatience, 0} {
+		if p.Extend(fd, userTimeout, 2*time.Second); userTimeout == 0 {
+			p.Restore(fd)
+		}
+		assert.Equal(t, before, allOptions(t, fd))
+	}
 
 	// Set while the patience is in force.
 	set(own.userTimeout, 0)
+	before[own.userTimeout] = 8000
 	p.Extend(fd, DefaultPatience, time.Second)
 	set(own.userTimeout, 8000)
 	q := p
 	q.Restore(fd)
-	assert.Equal(t, 8*time.Second, Read(fd).UserTimeout)
+	assert.Equal(t, before, allOptions(t, fd))
 	p.Extend(fd, 2*DefaultPatience, time.Second)
 	p.Restore(fd)
-	assert.Equal(t, 8*time.Second, Read(fd).UserTimeout)
-	if hasMaxRTO {
-		assert.Equal(t, 1500*time.Millisecond, Read(fd).MaxRTO)
-	}
+	assert.Equal(t, before, allOptions(t, fd))
 }
 
 // That the process is out of descriptors says nothing of the kernel.
@@ -192,13 +181,11 @@ func TestSupportIsNotConcludedFromEMFILE(t *testing.T) {
 	var s, undisturbed support
 	has := undisturbed.ask(hasUserTimeout)
 	require.True(t, has)
-	var limit syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	low := limit
-	low.Cur = 1
-	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: low.Cur, Max: low.Max}))
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: limit.Max}))
 	refused := s.ask(hasUserTimeout)
-	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Cur, Max: limit.Max}))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	assert.False(t, refused)
 	assert.True(t, s.ask(hasUserTimeout))
 
@@ -210,7 +197,7 @@ func TestSupportIsNotConcludedFromEMFILE(t *testing.T) {
 
 func TestProbeAsksAndRestores(t *testing.T) {
 	for _, on := range []int{0, 1} {
-		fd := socketPair(t)
+		fd := newSocket(t)
 		require.NoError(t, setOption(fd, option{switchOn, on, 0}))
 		require.NoError(t, setOption(fd, option{own.userTimeout, 5000 * on, 0}))
 		before := allOptions(t, fd)

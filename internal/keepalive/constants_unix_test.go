@@ -1,4 +1,4 @@
-//go:build aix || dragonfly || freebsd || netbsd
+//go:build aix || dragonfly || freebsd || linux || netbsd
 
 package keepalive
 
