@@ -32,18 +32,11 @@ func cut(t *testing.T, peer net.Conn) (mend func() error) {
 	return mend
 }
 
-// needsCounters skips a test where TCP_INFO is an int, as under an emulator: it has room
-// for the state and no more.
+// needsCounters skips a test where TCP_INFO tells the state and no more, as under an emulator.
 func needsCounters(t *testing.T) {
 	t.Helper()
-	conn, _ := livenesstest.Pair(t, "tcp4")
-	var n uint32
-	control(t, conn, func(fd uintptr) {
-		var raw unix.TCPInfo
-		n, _ = getsockopt(fd, unsafe.Pointer(&raw), unix.SizeofTCPInfo)
-	})
-	if n == 4 {
-		t.Skip("TCP_INFO is an int on this system")
+	if !Told() {
+		t.Skip("TCP_INFO has no more than the state here")
 	}
 }
 
@@ -141,69 +134,61 @@ func TestStateNumbers(t *testing.T) {
 	}
 }
 
-// The counters move when, and as, what they count happens.
-func TestCountersCount(t *testing.T) {
-	t.Parallel()
-	needsCounters(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	before := get(t, conn)
-	require.True(t, before.Full)
-	assert.Zero(t, before.Retransmits+before.Probes+before.Backoff+before.InFlight+int(before.Unsent))
-	const n = 10_000
-	_, err := conn.Write(make([]byte, n))
-	require.NoError(t, err)
-	_, err = io.ReadFull(peer, make([]byte, n))
-	require.NoError(t, err)
-	after := waitFor(t, conn, "acknowledged", func(info *Info) bool { return !info.Outstanding() })
-	assert.EqualValues(t, n, after.Acked-before.Acked)
-	if after.RTT <= 0 || after.RTT > patience || after.RTO < after.RTT || after.PeerWindow <= 0 || after.OurWindow <= 0 {
-		t.Errorf("%+v", after)
-	}
-}
-
-// The ages tell the two directions apart, and grow while nothing comes.
-func TestAgesTellTheDirections(t *testing.T) {
+// The counters and the ages move when, and as, what they count happens.
+func TestCountersFollowTheConnection(t *testing.T) {
 	t.Parallel()
 	needsCounters(t)
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	const silence = 50 * time.Millisecond
-	start := time.Now()
-	silent := func(info *Info) bool { return info.Silence() >= silence }
-	older := waitFor(t, conn, "silence", silent)
-	assert.LessOrEqual(t, max(older.SinceData, older.SinceAck), time.Since(start)+time.Second, "longer than it exists")
-
-	peer.Write([]byte("x"))
-	data := waitFor(t, conn, "data", func(info *Info) bool { return info.SinceData < older.SinceData })
-	assert.Equal(t, data.SinceData, data.Silence())
-
-	// An acknowledgement brings no data, and is a sign of life.
-	waitFor(t, conn, "silence", silent)
-	conn.Write([]byte("x"))
-	ack := waitFor(t, conn, "acknowledgement", func(info *Info) bool { return info.SinceAck < silence })
-	assert.GreaterOrEqual(t, ack.SinceData, silence)
-	assert.Equal(t, ack.SinceAck, ack.Silence())
-}
-
-// Data that cannot arrive are in flight, and retransmitted.
-func TestCutDataAreRetransmitted(t *testing.T) {
-	t.Parallel()
-	needsCounters(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	mend := cut(t, peer)
-	if _, err := conn.Write([]byte("x")); err != nil {
-		t.Fatal(err)
+	const n = 10_000
+	start, first, sent := time.Now(), get(t, conn), int64(0)
+	acted := start
+	since := func(age time.Duration) bool { return age <= time.Since(acted)+silence/2 } // or it is of the silence before
+	require.True(t, first.Full)
+	var mend func() error
+	write := func(from net.Conn, n int) { _, err := from.Write(make([]byte, n)); require.NoError(t, err) }
+	for _, step := range []struct {
+		what string
+		act  func()
+		ok   func(i *Info) bool
+	}{
+		{"nothing outstanding", func() {}, func(i *Info) bool {
+			return i.Retransmits+i.Probes+i.Backoff+i.InFlight+int(i.Unsent) == 0 && !i.Outstanding()
+		}},
+		{"a silence, not longer than it exists", func() {}, func(i *Info) bool {
+			return i.Silence() >= silence && max(i.SinceData, i.SinceAck) <= time.Since(start)+time.Second
+		}},
+		{"data", func() { write(peer, 1) }, func(i *Info) bool { return since(i.SinceData) && i.Silence() == i.SinceData }},
+		{"another silence", func() {}, func(i *Info) bool { return i.Silence() >= silence }},
+		{"an acknowledgement, which is a sign of life and no data", func() { write(conn, n) }, func(i *Info) bool {
+			return since(i.SinceAck) && !since(i.SinceData) && i.Silence() == i.SinceAck
+		}},
+		{"all of it acknowledged", func() { _, _ = io.ReadFull(peer, make([]byte, n)) }, func(i *Info) bool {
+			return !i.Outstanding() && i.Acked-first.Acked == n && i.RTT > 0 && i.RTT <= patience && i.RTO >= i.RTT && i.OurWindow > 0
+		}},
+		{"a closed window, and the rest unsent", func() { sent = writeAll(conn) }, func(i *Info) bool {
+			return i.PeerWindow == 0 && i.Unsent > 0 && i.Acked > n && i.Acked+i.Unsent <= n+sent+1
+		}},
+		{"the other side of it", func() { // what is left is less than a segment of loopback
+			assert.LessOrEqual(t, get(t, peer.NetConn()).OurWindow, int64(1<<16))
+		}, func(*Info) bool { return true }},
+		{"an open window", func() { _, _ = io.CopyN(io.Discard, peer, sent) }, func(i *Info) bool {
+			return i.PeerWindow > 0 && !i.Outstanding()
+		}},
+		{"two retransmissions", func() { mend = cut(t, peer); write(conn, 1) }, func(i *Info) bool {
+			return i.InFlight == 1 && i.Outstanding() && i.Retransmits >= 2 && i.Backoff >= 2
+		}},
+		{"an answer", func() { _ = mend() }, func(i *Info) bool { return !i.Outstanding() && i.Retransmits == 0 && i.Backoff == 0 }},
+	} {
+		acted = time.Now()
+		step.act()
+		waitFor(t, conn, step.what, step.ok)
 	}
-	waitFor(t, conn, "two retransmissions", func(info *Info) bool {
-		return info.InFlight == 1 && info.Outstanding() && info.Retransmits >= 2 && info.Backoff >= 2
-	})
-	mend()
-	waitFor(t, conn, "an answer", func(info *Info) bool {
-		return !info.Outstanding() && info.Retransmits == 0 && info.Backoff == 0
-	})
 }
 
 // writeAll writes until nothing is taken any more.
 func writeAll(conn net.Conn) (sent int64) {
+	defer conn.SetWriteDeadline(time.Time{})
 	for {
 		conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		n, err := conn.Write(make([]byte, 1<<20))
@@ -211,24 +196,6 @@ func writeAll(conn net.Conn) (sent int64) {
 			return sent // nothing was taken for all that time
 		}
 	}
-}
-
-// A peer that takes nothing closes its window, and what was written waits unsent.
-func TestPeerThatDoesNotReadClosesTheWindow(t *testing.T) {
-	t.Parallel()
-	needsCounters(t)
-	conn, peer := livenesstest.Pair(t, "tcp4")
-	sent := writeAll(conn)
-	stalled := waitFor(t, conn, "a closed window", func(info *Info) bool { return info.PeerWindow == 0 && info.Unsent > 0 })
-	if acked := stalled.Acked; acked <= 0 || acked+stalled.Unsent > sent+1 {
-		t.Errorf("wrote %d: %+v", sent, stalled)
-	}
-	if theirs := get(t, peer.NetConn()); theirs.OurWindow > 1<<16 { // what is left is less than a segment of loopback
-		t.Errorf("the other side of a closed window: %+v", theirs)
-	}
-	_, err := io.CopyN(io.Discard, peer, sent)
-	require.NoError(t, err)
-	waitFor(t, conn, "an open window", func(info *Info) bool { return info.PeerWindow > 0 && !info.Outstanding() })
 }
 
 // The kernel fills as much as it is given room for, and says how much that was.
@@ -281,25 +248,21 @@ func TestOtherDescriptorsAreErrors(t *testing.T) {
 	check("no descriptor", ^uintptr(0))
 }
 
-// An answer of four bytes is an int, whatever the byte order; any other is a struct.
-func TestAnswerOfFourBytesIsAnInt(t *testing.T) {
-	answer := make([]byte, 4)
-	binary.NativeEndian.PutUint32(answer, 8|7<<24) // CLOSE_WAIT, and 7 probes
-	if got := headState(answer, 4); got != CloseWait {
-		t.Errorf("an int: %v; want %v", got, CloseWait)
+// An answer of four bytes is an int, whatever the byte order; any other is a struct. What poses as Linux may give the whole
+// struct with nothing in it.
+func TestAnswersOfWhatPosesAsLinux(t *testing.T) {
+	integer := binary.NativeEndian.AppendUint32(nil, 8|7<<24) // CLOSE_WAIT, and 7 probes
+	structure := []byte{8, 0, 0, 7}
+	for _, c := range []struct {
+		answer []byte
+		n      uint32
+		want   State
+	}{
+		{integer, 4, CloseWait},
+		{structure, 0, Unknown}, {structure, 1, CloseWait}, {structure, 8, CloseWait}, {structure, unix.SizeofTCPInfo, CloseWait},
+	} {
+		assert.Equal(t, c.want, headState(c.answer, c.n), "%d bytes", c.n)
 	}
-	for _, n := range []uint32{1, 8, unix.SizeofTCPInfo} {
-		if got := headState([]byte{8, 0, 0, 7}, n); got != CloseWait {
-			t.Errorf("%d bytes: %v; want %v", n, got, CloseWait)
-		}
-	}
-	if got := headState([]byte{8, 0, 0, 0}, 0); got != Unknown {
-		t.Errorf("nothing: %v", got)
-	}
-}
-
-// What poses as Linux may give the whole struct with nothing in it.
-func TestStructOfZerosIsNotFull(t *testing.T) {
 	for name, c := range map[string]struct {
 		raw  unix.TCPInfo
 		full bool
