@@ -32,6 +32,7 @@ type fake struct {
 	at     time.Time      // when it came
 	ends   int            // how many came
 	ended  chan struct{}
+	awake  bool // a check was asked for after the verdict
 
 	mu  sync.Mutex // guards the fields below
 	err error
@@ -126,6 +127,7 @@ func (f *fake) run(d time.Duration, jumped time.Time) {
 			continue
 		}
 		if next := f.Timeouts.Check(f, time.Now(), jumped); !next.IsZero() {
+			f.awake = f.ends > 0
 			f.Wake(next)
 		}
 	}
@@ -173,11 +175,13 @@ func TestVerdictComesOnceAndInTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(c.cfg)
-				began := time.Now()
+				began, changed := time.Now(), false
+				f.Schedule(f, 2*timeout, func() { changed = true })
 				f.start()
 				c.arrange(f)
 				f.run(3*timeout, time.Time{})
 				assert.Equal(t, c.want, f.answer.Reason)
+				assert.Equal(t, c.want == verdict.None, changed, "a verdict ends what is left to do")
 				if c.want == verdict.None {
 					assert.Zero(t, f.ends)
 					return
@@ -186,10 +190,19 @@ func TestVerdictComesOnceAndInTime(t *testing.T) {
 				took := f.at.Sub(began)
 				assert.GreaterOrEqual(t, took, timeout)
 				assert.LessOrEqual(t, took, timeout*5/4+time.Second)
-				assert.True(t, f.Timeouts.Check(f, time.Now(), time.Time{}).IsZero(), "there is nothing left to check")
+				assert.False(t, f.awake, "there is nothing left to check")
 			})
 		})
 	}
+}
+
+func TestStartOfWhatHasEndedDoesNothing(t *testing.T) {
+	f := newFake(Config{Idle: time.Second, Counted: true, TCP: true})
+	f.end(net.ErrClosed)
+	first := quiet(time.Hour)
+	first.Asked, first.Answered = time.Now(), time.Now()
+	assert.Zero(t, f.Start(f, &first))
+	assert.Zero(t, f.ends)
 }
 
 // A check lets the connection sleep if nothing is outstanding, but not if a write came after
