@@ -85,40 +85,36 @@ func TestIdle(t *testing.T) {
 // After the local window was closed, the clock stands still until the peer can know that
 // it is open.
 func TestIdleAfterClosedWindow(t *testing.T) {
-	const idle = 4 * time.Second
-	for _, closed := range []time.Duration{time.Second, 25 * time.Second, time.Hour} {
-		paused := func() *idler {
+	const idle, slack = 4 * time.Second, 200 * ms
+	for name, c := range map[string]struct {
+		peer      time.Duration
+		unsampled bool            // when the window opens
+		change    func(*Evidence) // 100 ms after the window opened
+		knows     bool            // by that, the peer knows
+	}{
+		"nothing":                     {0, true, func(*Evidence) {}, false},
+		"the peer answers":            {0, false, func(e *Evidence) { e.Info.SinceAck = 0 }, true},
+		"data before the sample":      {0, true, func(e *Evidence) { e.Info.SinceData = 50 * ms }, true},
+		"a segment that moves no age": {time.Minute, false, func(e *Evidence) { e.Info.Segments++ }, false}, // a window probe, sent before
+	} {
+		for _, closed := range []time.Duration{time.Second, 25 * time.Second, time.Hour} {
 			d := newIdler(idle)
 			d.e.Info.OurWindow = 0
 			d.wait(closed)
 			d.e.Info.OurWindow = 10_000
-			return d
-		}
-		d := paused()
-		gap := min(closed, maxProbeGap)
-		if took := d.wait(time.Hour); took < gap+idle || took > gap*9/8+idle*11/10+time.Second {
-			t.Errorf("closed for %v: idle %v after it opened", closed, took)
-		}
-		d = paused()
-		d.sample()
-		d.pass(100 * time.Millisecond)
-		d.e.Info.SinceAck = 0 // the peer answers
-		if took := d.wait(time.Hour); took < idle-50*time.Millisecond || took > idle*11/10+100*time.Millisecond {
-			t.Errorf("closed for %v, then heard: idle after %v", closed, took)
-		}
-		d = paused()
-		d.s.Peer = time.Minute
-		d.sample()
-		d.pass(100 * time.Millisecond)
-		d.e.Info.Segments++ // a window probe, which moves no age and was sent before
-		if took := d.wait(time.Hour); took < gap+idle-200*time.Millisecond {
-			t.Errorf("closed for %v, then a segment that repeats: idle after %v", closed, took)
-		}
-		d = paused()
-		d.pass(100 * time.Millisecond)
-		d.e.Info.SinceData = 50 * time.Millisecond // the peer sent data before the first sample
-		if took := d.wait(time.Hour); took < idle-50*time.Millisecond || took > idle*11/10+100*time.Millisecond {
-			t.Errorf("closed for %v, then data: idle after %v", closed, took)
+			d.s.Peer = c.peer
+			if !c.unsampled {
+				d.sample()
+			}
+			d.pass(100 * ms)
+			c.change(&d.e)
+			least, most := idle-slack, idle*11/10+slack
+			if gap := min(closed, maxProbeGap); !c.knows {
+				least, most = gap+least, gap*9/8+most+time.Second
+			}
+			if took := d.wait(time.Hour); took < least || took > most {
+				t.Errorf("closed for %v, then %s: idle after %v, want %v to %v", closed, name, took, least, most)
+			}
 		}
 	}
 }
