@@ -56,6 +56,16 @@ func expect(t *testing.T, conn net.Conn, want uint32) {
 	t.Fatalf("%#x; want %#x", got, want)
 }
 
+// readOne reads a byte, and sends what came of it.
+func readOne(conn net.Conn) chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		done <- err
+	}()
+	return done
+}
+
 func pair(t *testing.T) (*net.TCPConn, *livenesstest.Peer) {
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	return conn.(*net.TCPConn), peer
@@ -103,10 +113,21 @@ func TestNowTellsWhatThereIsAndTakesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhatIsNoSocketIsAnError(t *testing.T) {
+	conn, _ := pair(t)
+	control(t, conn, func(fd uintptr) {
+		h, err := afd.Base(fd)
+		assert.NoError(t, err)
+		assert.NotZero(t, h)
+	})
+	_, err := afd.Base(^uintptr(0))
+	assert.ErrorIs(t, err, windows.WSAENOTSOCK)
 	event, err := windows.CreateEvent(nil, 1, 0, nil)
 	require.NoError(t, err)
 	defer windows.CloseHandle(event)
-	for _, fd := range []uintptr{uintptr(event), 0, ^uintptr(0)} { // no sockets
+	for _, fd := range []uintptr{uintptr(event), 0, ^uintptr(0)} {
 		events, err := afd.Now(fd, all)
 		assert.Error(t, err, fd)
 		assert.Zero(t, events, fd)
@@ -129,11 +150,7 @@ func TestNowBesideRead(t *testing.T) {
 		peer.Write([]byte("x"))
 	}
 	require.NoError(t, <-done)
-	done = make(chan error, 1)
-	go func() {
-		_, err := conn.Read(make([]byte, 1))
-		done <- err
-	}()
+	done = readOne(conn)
 	expect(t, conn, 0)
 	conn.Close() // does not wait for us
 	assert.ErrorIs(t, <-done, net.ErrClosed)
@@ -149,15 +166,4 @@ func TestNowAllocatesNothing(t *testing.T) {
 	})
 	peer.CloseWrite()
 	expect(t, conn, afd.Disconnect)
-}
-
-func TestBaseOfSocket(t *testing.T) {
-	conn, _ := pair(t)
-	control(t, conn, func(fd uintptr) {
-		h, err := afd.Base(fd)
-		assert.NoError(t, err)
-		assert.NotZero(t, h)
-	})
-	_, err := afd.Base(^uintptr(0))
-	assert.ErrorIs(t, err, windows.WSAENOTSOCK)
 }

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
 
 	"github.com/go-liveness/liveness/internal/afd"
@@ -29,16 +32,10 @@ func TestRecv(t *testing.T) {
 		}
 	}
 	expectErr(windows.ERROR_OPERATION_ABORTED, 100)
-	reads := make(chan error, 1)
-	go func() {
-		_, err := conn.Read(make([]byte, 1))
-		reads <- err
-	}()
+	reads := readOne(conn)
 	expectErr(windows.ERROR_OPERATION_ABORTED, 10)
 	peer.Write([]byte("a"))
-	if err := <-reads; err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, <-reads)
 	peer.Write([]byte("bcd"))
 	got := 0
 	for deadline := time.Now().Add(patience); got < 3; {
@@ -60,48 +57,33 @@ func TestRecv(t *testing.T) {
 func TestRecvRaces(t *testing.T) {
 	conn, peer := pair(t)
 	const total = 1000
-	var mu sync.Mutex
-	seen := make(map[byte]int)
-	count := func(b []byte) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, b := range b {
-			seen[b]++
-		}
-	}
+	var seen [256]atomic.Int32
 	var readers sync.WaitGroup
-	readers.Go(func() {
-		buf := make([]byte, 3)
-		for {
-			n, err := conn.Read(buf)
-			count(buf[:n])
-			if err != nil {
-				return
+	for _, read := range []func([]byte) (int, error){
+		conn.Read,
+		func(b []byte) (n int, err error) {
+			control(t, conn, func(fd uintptr) { n, err = afd.Recv(fd, b, 0) })
+			return n, err
+		},
+	} {
+		readers.Go(func() {
+			buf := make([]byte, 3)
+			for err := error(nil); err == nil || errors.Is(err, windows.ERROR_OPERATION_ABORTED); { // that there was nothing
+				var n int
+				n, err = read(buf)
+				for _, b := range buf[:n] {
+					seen[b].Add(1)
+				}
 			}
-		}
-	})
-	readers.Go(func() {
-		buf := make([]byte, 3)
-		for {
-			var n int
-			var err error
-			control(t, conn, func(fd uintptr) { n, err = afd.Recv(fd, buf, 0) })
-			count(buf[:n])
-			if err == io.EOF {
-				return
-			}
-		}
-	})
+		})
+	}
 	for i := range total {
-		if _, err := peer.Write([]byte{byte(i)}); err != nil {
-			t.Fatal(err)
-		}
+		_, err := peer.Write([]byte{byte(i)})
+		require.NoError(t, err)
 	}
 	peer.CloseWrite()
 	readers.Wait()
-	for b := range 256 {
-		if want := (total + 255 - b) / 256; seen[byte(b)] != want {
-			t.Errorf("byte %d came %d times; want %d", b, seen[byte(b)], want)
-		}
+	for b := range seen {
+		assert.EqualValues(t, (total+255-b)/256, seen[b].Load(), "byte %d", b)
 	}
 }

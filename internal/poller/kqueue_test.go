@@ -22,23 +22,33 @@ func watching7(t *testing.T) (*kqueuePoller, *fakeQueue) {
 	return p, q
 }
 
+// waiting calls Wait in a goroutine, and sends its error.
+func waiting(p *kqueuePoller) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.Wait()
+		ended <- err
+	}()
+	return ended
+}
+
+func expectClosed(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, os.ErrClosed) {
+		t.Errorf("%v; want %v", err, os.ErrClosed)
+	}
+}
+
 // What was watched and is not any more is let go, also while nothing happens to the
 // rest.
 func TestKqueueLetsGoOfRetiredWatches(t *testing.T) {
-	q := newFakeQueue()
-	p := newKqueuePoller(q)
-	q.open(1)
-	must(t, p.Add(1, 1))
-	done := make(chan error, 1)
-	go func() {
-		_, err := p.Wait()
-		done <- err
-	}()
+	p, q := watching7(t)
+	ended := waiting(p)
 	most := 0
 	for id := range uint64(10 * retirees) {
-		q.open(7)
-		must(t, p.Add(7, id+2))
-		p.Remove(7, id+2)
+		q.open(8)
+		must(t, p.Add(8, id+2))
+		p.Remove(8, id+2)
 		p.mu.Lock()
 		most = max(most, len(p.retired))
 		p.mu.Unlock()
@@ -50,9 +60,7 @@ func TestKqueueLetsGoOfRetiredWatches(t *testing.T) {
 		t.Errorf("%d were kept", most)
 	}
 	must(t, p.Close())
-	if err := <-done; !errors.Is(err, os.ErrClosed) {
-		t.Errorf("Wait: %v", err)
-	}
+	expectClosed(t, <-ended)
 }
 
 // Without EV_EOF nothing has ended: macOS tells that a receive buffer is full. An error ends both directions.
@@ -106,33 +114,24 @@ func TestKqueueKeepsWatchesWhileEventsMayBeFetched(t *testing.T) {
 // the one that is: a kqueue that is closed under a thread in kevent is a different thing
 // on each system.
 func TestKqueueClose(t *testing.T) {
-	for _, waiting := range []bool{false, true} {
+	for _, waits := range []bool{false, true} {
 		q := newFakeQueue()
 		p := newKqueuePoller(q)
-		ended := make(chan error, 1)
-		wait := func() {
-			_, err := p.Wait()
-			ended <- err
-		}
-		if waiting {
-			go wait()
+		var ended <-chan error
+		if waits {
+			ended = waiting(p)
 			q.untilWaiting()
 		}
 		must(t, p.Close())
-		if !waiting && (q.closed != 1 || q.woken) {
+		if waits {
+			expectClosed(t, <-ended)
+		}
+		if q.closed != 1 || q.woken != waits {
 			t.Errorf("closed %d times, woken: %t", q.closed, q.woken)
 		}
-		for range 2 {
-			if !waiting {
-				wait()
-			}
-			if err := <-ended; !errors.Is(err, os.ErrClosed) {
-				t.Errorf("Wait: %v", err)
-			}
-			waiting = false
-		}
-		if err := p.Close(); !errors.Is(err, os.ErrClosed) || q.closed != 1 {
-			t.Errorf("second Close: %v; closed %d times", err, q.closed)
+		expectClosed(t, <-waiting(p))
+		if expectClosed(t, p.Close()); q.closed != 1 {
+			t.Errorf("closed %d times", q.closed)
 		}
 	}
 }
