@@ -6,14 +6,10 @@ require (
 	github.com/go-liveness/liveness v0.0.0
 	github.com/pires/go-proxyproto v0.8.1
 	github.com/soheilhy/cmux v0.1.5
-	github.com/valyala/fasthttp v1.66.0
 	golang.org/x/net v0.50.0
 )
 
 require (
-	github.com/andybalholm/brotli v1.2.0 // indirect
-	github.com/klauspost/compress v1.18.0 // indirect
-	github.com/valyala/bytebufferpool v1.0.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.34.0 // indirect
 )

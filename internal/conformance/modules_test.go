@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/soheilhy/cmux"
-	"github.com/valyala/fasthttp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/netutil"
 
@@ -19,22 +17,19 @@ import (
 
 const patience = 30 * time.Second
 
-func listen(t *testing.T) net.Listener {
+// listen returns a listener and a connection to it.
+func listen(t *testing.T) (net.Listener, net.Conn) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-func dial(t *testing.T, l net.Listener) net.Conn {
 	conn, err := net.Dial("tcp4", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return conn
+	return l, conn
 }
 
 // TestFromAndConnContextWorkThroughWrappers of other modules, in either order where the
@@ -57,7 +52,7 @@ func TestFromAndConnContextWorkThroughWrappers(t *testing.T) {
 		"proxyproto below":    func(l net.Listener) net.Listener { return ours(&proxyproto.Listener{Listener: l}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := listen(t)
+			l, conn := listen(t)
 			ends := make(chan error, 1)
 			server := &http.Server{ConnContext: liveness.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				c, ok := liveness.FromContext(r.Context())
@@ -71,7 +66,6 @@ func TestFromAndConnContextWorkThroughWrappers(t *testing.T) {
 			})}
 			go server.Serve(outer(l))
 			defer server.Close()
-			conn := dial(t, l)
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			conn.Read(make([]byte, 1)) // the handler runs
 			conn.(*net.TCPConn).SetLinger(0)
@@ -90,9 +84,8 @@ func TestFromAndConnContextWorkThroughWrappers(t *testing.T) {
 }
 
 func TestOptionsOfOtherModulesAreSet(t *testing.T) {
-	l := liveness.NewListener(listen(t), &liveness.Config{PeerTimeout: time.Minute})
-	dial(t, l)
-	c, err := l.AcceptConn()
+	l, _ := listen(t)
+	c, err := liveness.NewListener(l, &liveness.Config{PeerTimeout: time.Minute}).AcceptConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,26 +95,5 @@ func TestOptionsOfOtherModulesAreSet(t *testing.T) {
 	}
 	if tos, err := ipv4.NewConn(c).TOS(); err != nil || tos != 0x28 {
 		t.Errorf("TOS %#x, %v", tos, err)
-	}
-}
-
-// TestFasthttpGoesOnAccepting although its keep-alive setters cannot have their way.
-func TestFasthttpGoesOnAccepting(t *testing.T) {
-	l := liveness.NewListener(listen(t), &liveness.Config{PeerTimeout: time.Minute})
-	server := &fasthttp.Server{
-		TCPKeepalive: true, TCPKeepalivePeriod: time.Second,
-		Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") },
-	}
-	go server.Serve(l)
-	defer server.Shutdown()
-	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		request, _ := http.NewRequestWithContext(ctx, "GET", "http://"+l.Addr().String(), nil)
-		response, err := new(http.Transport).RoundTrip(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		cancel()
 	}
 }
