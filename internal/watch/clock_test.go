@@ -13,7 +13,7 @@ import (
 // longWait is how long a test waits for what must happen.
 const longWait = 20 * time.Second
 
-// A fake is a Client whose methods are functions; nil does nothing.
+// A fake is a Client whose methods are functions.
 type fake struct {
 	Token
 	notice func(Event)
@@ -23,38 +23,21 @@ type fake struct {
 	closed func()
 }
 
+// newFake returns a fake that is open, and whose other methods do nothing.
 func newFake() *fake {
-	f := new(fake)
+	f := &fake{
+		notice: func(Event) {}, settle: func() {}, open: func() bool { return true }, closed: func() {},
+		check: func(time.Time, time.Time) (never time.Time) { return never },
+	}
 	f.Init(f)
 	return f
 }
 
-func (f *fake) Notice(e Event) {
-	if f.notice != nil {
-		f.notice(e)
-	}
-}
-
-func (f *fake) Settle() {
-	if f.settle != nil {
-		f.settle()
-	}
-}
-
-func (f *fake) Check(now, jumped time.Time) (next time.Time) {
-	if f.check != nil {
-		next = f.check(now, jumped)
-	}
-	return next
-}
-
-func (f *fake) Open(time.Duration) bool { return f.open == nil || f.open() }
-
-func (f *fake) Closed() {
-	if f.closed != nil {
-		f.closed()
-	}
-}
+func (f *fake) Notice(e Event)                        { f.notice(e) }
+func (f *fake) Settle()                               { f.settle() }
+func (f *fake) Check(now, jumped time.Time) time.Time { return f.check(now, jumped) }
+func (f *fake) Open(time.Duration) bool               { return f.open() }
+func (f *fake) Closed()                               { f.closed() }
 
 // newClock makes a clock that stops with the test.
 func newClock(tb testing.TB) *clock {
@@ -218,6 +201,7 @@ func TestStandstillIsAJump(t *testing.T) {
 			}
 			k.tick()
 			time.Sleep(time.Second)
+			synctest.Wait()
 			if !slices.Equal(jumps, want) {
 				t.Errorf("%v late: the jumps were at %v, want %v", late, jumps, want)
 			}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -45,9 +46,7 @@ func tryAdd(tb testing.TB, t *Token, conn net.Conn) (err error) {
 func (f *fake) add(tb testing.TB, conn net.Conn) {
 	tb.Helper()
 	raw := rawOf(tb, conn)
-	if f.open == nil {
-		f.open = func() bool { return raw.Control(func(uintptr) {}) == nil }
-	}
+	f.open = func() bool { return raw.Control(func(uintptr) {}) == nil }
 	if err := tryAdd(tb, &f.Token, conn); err != nil {
 		tb.Fatal(err)
 	}
@@ -315,38 +314,33 @@ func TestFollowClose(t *testing.T) {
 	for _, clients := range []int{1, 20, 3*followBatch + 100} {
 		synctest.Test(t, func(t *testing.T) {
 			fakes := make([]*fake, clients)
-			var shut, closed atomic.Int32
 			for i := range fakes {
 				fakes[i] = newFake()
 			}
 			h, _ := newHub(t, fakes...)
+			told, want := make(map[int]int), make(map[int]int)
+			var shut atomic.Bool
 			for i, f := range fakes {
-				told := false
+				stays, forgotten := clients > 5 && 0 < i && i < 5, clients > 5 && i == 0
+				if !stays && !forgotten {
+					want[i] = 1
+				}
 				f.open = func() bool {
-					if i == 0 && shut.Load() > 0 && clients > 5 {
+					if shut.Load() && forgotten {
 						h.forget(&f.Token) // meanwhile, so it is not told
-						return false
 					}
-					return shut.Load() == 0 || i < 5 && clients > 5
+					return !shut.Load() || stays
 				}
-				f.closed = func() {
-					if closed.Add(1); told {
-						t.Error("Closed was called twice")
-					}
-					told = true
-				}
+				f.closed = func() { told[i]++ }
 				h.followClose(&f.Token)
 				h.followClose(&f.Token) // is no different
 			}
 			time.Sleep(time.Minute)
-			shut.Store(1)
+			shut.Store(true)
 			time.Sleep(2 * followPeriod)
-			want := int32(clients)
-			if clients > 5 {
-				want -= 5
-			}
-			if n := closed.Load(); n != want {
-				t.Errorf("Closed was called %d times, of %d clients", n, clients)
+			synctest.Wait()
+			if !maps.Equal(told, want) {
+				t.Errorf("Closed was called %d times, of %d clients: %v", len(told), clients, told)
 			}
 			for _, f := range fakes {
 				h.forget(&f.Token)
