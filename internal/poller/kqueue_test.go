@@ -81,9 +81,10 @@ func TestKqueueTellsTheKind(t *testing.T) {
 // A watch whose events may have been fetched is kept, or the next might be made at
 // its address; and not for longer.
 func TestKqueueKeepsWatchesWhileEventsMayBeFetched(t *testing.T) {
-	for name, forget := range map[string]func(*kqueuePoller, *fakeQueue){
-		"removed": func(p *kqueuePoller, _ *fakeQueue) { p.Remove(7, 1) },
-		"closed":  func(_ *kqueuePoller, q *fakeQueue) { q.closeSocket(7); q.open(7) },
+	for name, watchAnew := range map[string]func(*kqueuePoller, *fakeQueue) error{
+		"removed":  func(p *kqueuePoller, _ *fakeQueue) error { p.Remove(7, 1); return p.Add(7, 2) },
+		"closed":   func(p *kqueuePoller, q *fakeQueue) error { q.closeSocket(7); q.open(7); return p.Add(7, 2) },
+		"replaced": func(p *kqueuePoller, _ *fakeQueue) error { return p.Replace(7, 2) },
 	} {
 		p, q := watching7(t)
 		old := weak.Make(p.watches[7])
@@ -95,8 +96,7 @@ func TestKqueueKeepsWatchesWhileEventsMayBeFetched(t *testing.T) {
 				}
 				q.copied = nil
 			}
-			forget(p, q)
-			must(t, p.Add(7, 2))
+			must(t, watchAnew(p, q))
 			runtime.GC()
 			if old.Value() == nil {
 				t.Errorf("%s: a watch was freed while an event of its was under way", name)
