@@ -194,12 +194,8 @@ func (w *watcher) play(network, steps string) {
 		case "taunt": // bytes that its peer has not read make an AF_UNIX socket end with ECONNRESET
 			_, err := conn.Write([]byte{0})
 			must(w.t, err)
-		case "close":
-			must(w.t, peer.Close())
-		case "FIN":
-			must(w.t, peer.CloseWrite())
-		case "reset":
-			must(w.t, peer.Reset())
+		case "close", "FIN", "reset":
+			must(w.t, map[string]func() error{"close": peer.Close, "FIN": peer.CloseWrite, "reset": peer.Reset}[step]())
 		case "shut":
 			shut(w.t, conn, peer)
 		case "talk":

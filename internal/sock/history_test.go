@@ -73,7 +73,7 @@ func TestDeferAsksAgainWhetherAReadIsLeft(t *testing.T) {
 
 // Of an event that races with the end of the last Read, exactly one decides.
 func TestDeferredEventIsDecidedOnce(t *testing.T) {
-	for range 50_000 {
+	for range 10_000 {
 		var k History
 		var begun atomic.Bool
 		reads := make(chan bool)
