@@ -22,6 +22,7 @@ type fakeKernel struct {
 	packets    []packet
 	arrived    time.Duration // when the last segment arrived from the peer
 	progressed time.Duration // when the last new acknowledgement arrived
+	repeated   bool          // segments that move no age have arrived
 
 	// The peer.
 	capacity, held int
@@ -49,6 +50,7 @@ type fakeKernel struct {
 	backoff               int
 	rto                   time.Duration
 	heard, data, sent     time.Duration
+	segments              uint32        // that arrived
 	retransmitAt, probeAt time.Duration // 0 is never
 	keepAliveAt           time.Duration
 	gaveUp                string
@@ -224,6 +226,7 @@ func (k *fakeKernel) answer(data bool) {
 
 func (k *fakeKernel) receive(p packet) {
 	k.heard, k.arrived, k.probes = k.now, k.now, 0
+	k.segments++
 	if p.data {
 		k.data = k.now
 	}
@@ -276,6 +279,12 @@ func (k *fakeKernel) acknowledge(p packet) {
 	if k.delivered != before {
 		k.progressed = k.now
 	}
+}
+
+// receiveRepeated receives a segment that the peer sent before, which moves no age (tcp_validate_incoming).
+func (k *fakeKernel) receiveRepeated() {
+	k.segments++
+	k.arrived, k.repeated = k.now, true
 }
 
 func (k *fakeKernel) enterRecovery() {
@@ -362,6 +371,6 @@ func (k *fakeKernel) info() tcpinfo.Info {
 		SinceAck: age(k.heard), SinceData: age(k.data), SinceSent: age(k.sent), RTT: 2 * k.delay, RTO: k.rto,
 		Retransmits: k.retransmits, Probes: k.probes, Backoff: k.backoff, Recovering: k.recoverTo > 0,
 		InFlight: k.inFlight(), Sacked: sacked, Unsent: int64(k.unsent) * 1000, Sent: int64(k.nxt) * 1000, Acked: int64(k.una) * 1000,
-		Delivered: k.delivered, PeerWindow: int64(max(0, k.edge-k.una)) * 1000, OurWindow: 1 << 16, MSS: 1000, PeerMSS: 1460,
+		Delivered: k.delivered, Segments: k.segments, PeerWindow: int64(max(0, k.edge-k.una)) * 1000, OurWindow: 1 << 16, MSS: 1000, PeerMSS: 1460,
 	}
 }

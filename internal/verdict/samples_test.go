@@ -177,37 +177,6 @@ func TestLostAsksAgain(t *testing.T) {
 	}
 }
 
-// A peer that hears nothing repeats a segment more and more rarely, and then vanishes. It is
-// lost D after the last one, within the bound of data in flight.
-func TestPeerThatRepeatsIsLostInTime(t *testing.T) {
-	for _, d := range []time.Duration{4 * s, 10 * s, 30 * s, 60 * s} {
-		for last := 2 * s / 5; last < d*5/8; last *= 2 { // later it is lost because it acknowledges nothing
-			l, sup := limitsFor(d, newRTO(d)), Supervisor{Peer: d}
-			sup.Start(0)
-			var a Answer
-			now := 300 * ms // what is in flight was retransmitted once
-			for ; a.Reason == None && now < 5*d; now += max(a.Again, ms) {
-				i := tcpinfo.Info{State: tcpinfo.Open, Full: true, RTT: 20 * ms, PeerWindow: 60000, InFlight: 1, Acked: 1, Sent: 2, Segments: 5}
-				i.SinceAck, i.SinceData, i.SinceSent, i.RTO = now-20*ms, now-20*ms, now-30*ms, 220*ms
-				for i.SinceSent >= i.RTO {
-					i.SinceSent -= i.RTO
-					i.RTO = min(2*i.RTO, l.MaxRTO)
-					i.Retransmits++
-					i.Backoff++
-				}
-				for at := s / 5; at <= min(now, last); at *= 2 {
-					i.Segments++
-				}
-				a = sup.Ask(&Evidence{Info: i, Counted: true, Asked: now, Answered: now}, &l)
-			}
-			now -= ms
-			if a.Reason != Lost || now < last+d || now > last+d*5/4+s {
-				t.Errorf("D = %v, last heard after %v: %v after %v", d, last, a.Reason, now)
-			}
-		}
-	}
-}
-
 // Window probes that the kernel sent before a repeated segment came solicit no answer after it.
 func TestProbesBeforeARepeatedSegmentDoNotCount(t *testing.T) {
 	const d, began, mended = 10 * s, 50 * s, 120 * s
