@@ -204,7 +204,7 @@ var lives = []struct {
 		r.every = r.between(50*ms, 3050*ms)
 		r.play(20 * max(r.s.Peer, 30*time.Second))
 	}},
-	{"a peer that vanishes is found, whether the library sees what is written to it or not", 200, func(t *testing.T, r *rig, seed uint64) {
+	{"a peer that vanishes is found, whether the library sees what is written to it or not", 100, func(t *testing.T, r *rig, seed uint64) {
 		r.link(r.between(0, 300*ms))
 		r.s.WritesUnseen = seed%4 == 0
 		r.every = r.between(20*ms, 2020*ms)
@@ -290,11 +290,11 @@ var lives = []struct {
 			t.Errorf("after %v", r.now-time.Hour)
 		}
 	}},
-	{"a jump of the clock makes no verdict about a peer that answers", 40, func(t *testing.T, r *rig, seed uint64) {
+	{"a jump of the clock makes no verdict about a peer that answers", 20, func(t *testing.T, r *rig, seed uint64) {
 		d := r.s.Peer
 		r.link(50 * ms)
 		r.s.Stall, r.s.Idle = d/2, d/2
-		r.every, r.beatEvery, r.beatAt = 50*ms, d/4, r.now
+		r.every, r.beatEvery, r.beatAt = d/80, d/4, r.now
 		r.play(r.between(0, 2*d))
 		r.now += []time.Duration{d / 4, d * 3 / 4, d * 5 / 4, 15 * d, 24 * time.Hour}[seed%5]
 		r.jumped = r.now // the kernel stood still too: everything on its way comes late
