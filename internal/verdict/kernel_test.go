@@ -23,6 +23,7 @@ type fakeKernel struct {
 	arrived    time.Duration // when the last segment arrived from the peer
 	progressed time.Duration // when the last new acknowledgement arrived
 	repeated   bool          // segments that move no age have arrived
+	solicited  time.Duration // when the last segment was sent to the peer
 
 	// The peer.
 	capacity, held int
@@ -91,6 +92,9 @@ func (k *fakeKernel) inFlight() int     { return k.nxt - k.una }
 func (k *fakeKernel) outstanding() bool { return k.unsent > 0 || k.inFlight() > 0 }
 
 func (k *fakeKernel) send(p packet) {
+	if p.toPeer {
+		k.solicited = k.now
+	}
 	if !k.down(k.now, p.toPeer) && k.random.Float64() >= k.loss {
 		p.at = k.now + k.delay
 		k.packets = append(k.packets, p)

@@ -176,23 +176,3 @@ func TestLostAsksAgain(t *testing.T) {
 		}
 	}
 }
-
-// Window probes that the kernel sent before a repeated segment came solicit no answer after it.
-func TestProbesBeforeARepeatedSegmentDoNotCount(t *testing.T) {
-	const d, began, mended = 10 * s, 50 * s, 120 * s
-	l, sup := limitsFor(d, oldRTO), Supervisor{Peer: d}
-	sup.Start(0)
-	for now := began; now < 150*s; {
-		i := tcpinfo.Info{State: tcpinfo.Open, Full: true, RTT: 20 * ms, RTO: 200 * ms, Unsent: 1000, Acked: 1, Sent: 2}
-		for at, gap := began, 200*ms; at+gap <= now; at, gap = at+gap, 2*gap { // the next is due after 152.2 s
-			i.Probes++
-		}
-		i.Backoff, i.Segments = i.Probes, uint32(min(now, mended-s)/s)
-		i.SinceAck, i.SinceData, i.SinceSent = now-began, now-began, now-began
-		a := sup.Ask(&Evidence{Info: i, Counted: true, Asked: now, Answered: now}, &l)
-		if a.Reason != None {
-			t.Fatalf("%+v after %v", a, now)
-		}
-		now += max(a.Again, ms)
-	}
-}

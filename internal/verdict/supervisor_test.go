@@ -122,8 +122,8 @@ func (r *rig) verify(t *testing.T) {
 		// The keep-alive is the one that judges an idle connection.
 	case r.gaveUp != "":
 		t.Errorf("the kernel gave up %s after a silence of %v, patience %v", r.gaveUp, r.now-r.arrived, r.limits.UserTimeout)
-	case v.Reason == Lost && !v.NothingAcked && silence < r.s.Peer:
-		t.Errorf("lost after a silence of %v", silence)
+	case v.Reason == Lost && !v.NothingAcked && (silence < r.s.Peer || r.solicited <= r.arrived):
+		t.Errorf("lost after a silence of %v; the last segment was sent %v before it", silence, r.arrived-r.solicited)
 	case v.Reason == Lost && v.NothingAcked && (unacked < 2*r.s.Peer || v.For > unacked+coarse):
 		t.Errorf("lost after %v without an acknowledgement (For %v)", unacked, v.For)
 	case v.Reason == Lost && !v.NothingAcked && (v.For < silence-coarse && !r.repeated || v.For > silence+coarse):
@@ -263,6 +263,23 @@ var lives = []struct {
 		}
 		r.play(2 * d)
 		r.lostWithin(t, r.arrived, d*3/2+time.Second) // it is noticed at the next sample
+	}},
+	{"what was sent before a repeated segment solicits no answer after it", 4, func(t *testing.T, r *rig, seed uint64) {
+		if r.limits.MaxRTO < oldRTO || r.s.Peer > time.Minute {
+			return // the kernel gives up after 15 window probes; or no sample is made while the peer repeats itself
+		}
+		r.link(10 * ms)
+		r.readEvery = 0
+		r.write(200)
+		r.play(time.Second) // until the window is closed
+		r.cutAfter(0)
+		for range 70 + 20*seed { // while window probes get more and more rare
+			r.play(time.Second)
+			r.receiveRepeated()
+		}
+		r.play(3*r.s.Peer + 3*r.limits.MaxRTO)
+		gap := r.limits.MaxRTO * 9 / 8
+		r.lostWithin(t, r.arrived, r.s.Peer*3/2+2*gap+2*time.Second)
 	}},
 	{"an outage shorter than half of D is survived, whenever it begins", 300, func(t *testing.T, r *rig, _ uint64) {
 		d := r.s.Peer

@@ -90,7 +90,7 @@ func checkStopped(tb testing.TB) {
 		if len(left) == 0 && State().Loops == 0 {
 			return
 		}
-		if time.Since(begin) > 2*time.Second { // the machine may be busy
+		if time.Since(begin) > longWait {
 			tb.Fatalf("left behind:\n%s", strings.Join(left, "\n\n"))
 		}
 	}
