@@ -18,7 +18,6 @@ else
 fi
 
 export CGO_ENABLED=0 && mkdir "$tmp/suite" "$tmp/log"
-cp -r internal/verdict/testdata "$tmp/suite/"
 go test -c -o "$tmp/suite/" "${packages[@]}" >/dev/null && (cd internal/conformance && go test -c -o "$tmp/suite/" .) &&
 	go build -o "$tmp/suite/" ./examples/vanish && go build -o "$tmp/suite/" ci/matrix.go && GOARCH=386 go test -c -o "$tmp/suite/liveness.386" . ||
 	fail "cannot build the tests"
