@@ -2,7 +2,6 @@ package liveness_test
 
 import (
 	"os"
-	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -12,11 +11,12 @@ import (
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/testutil"
+	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
 func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
-	if raceDetector() {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for network, bareLimit := range map[string]float64{"tcp4": 0, "unix": 1} {
@@ -63,12 +63,6 @@ func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
 	}
 }
 
-// raceDetector reports whether the race detector is in this program.
-func raceDetector() bool {
-	info, _ := debug.ReadBuildInfo()
-	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
 // pollFD is what a live connection costs at least: one system call.
 func pollFD(tb testing.TB, c *liveness.Conn) func() {
 	raw, err := c.SyscallConn()
@@ -93,7 +87,7 @@ func BenchmarkPoll(b *testing.B) {
 
 // TestMemoryOfAConnection counts what a connection keeps beyond the bare one, in a process of its own.
 func TestMemoryOfAConnection(t *testing.T) {
-	if raceDetector() {
+	if race.Enabled {
 		t.Skip("the race detector needs memory of its own")
 	}
 	if !tcpinfo.Told() {
@@ -121,7 +115,7 @@ func TestMemoryOfAConnection(t *testing.T) {
 // TestTargets compares in turns what the library must reach. It needs a machine with nothing
 // else to do.
 func TestTargets(t *testing.T) {
-	if os.Getenv("LIVENESS_TARGETS") == "" || raceDetector() {
+	if os.Getenv("LIVENESS_TARGETS") == "" || race.Enabled {
 		t.Skip("LIVENESS_TARGETS is not set, or the race detector slows things down")
 	}
 	c, _ := benchConn(t)

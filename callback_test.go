@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil"
+	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -191,7 +192,7 @@ func TestHalfAMillionContextsDelayNobody(t *testing.T) {
 	testutil.Deadline(t)
 	testutil.NeedsNotices(t)
 	n := 500_000
-	if testing.Short() || testutil.RaceBuild() {
+	if testing.Short() || race.Enabled {
 		n = 50_000
 	}
 	const within = 50 * time.Millisecond

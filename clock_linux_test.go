@@ -101,7 +101,7 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	wrapped := time.Since(began)
 	done := make(chan struct{})
 	go func() { all.Wait(); contexts.Wait(); close(done) }()
-	testutil.Receive(t, "the last verdict", done)
+	testutil.Await(t, done)
 	if took, most := time.Duration(last.Load()), wrapped+timeout*11/10+time.Second; took > most+testutil.Late {
 		t.Errorf("the last of %d verdicts came after %v; want %v", n, took, most)
 	}
@@ -253,7 +253,7 @@ func TestHungProgramIsIdle(t *testing.T) {
 	l.Conn.OnSilence(timeout/4, func() { answered <- process.Send(1) }) // as a program answers that runs
 	l.Park()
 	for range 3 {
-		l.Must(testutil.Receive(t, "an answer", answered))
+		l.Must(testutil.Await(t, answered))
 	}
 	l.Lives()
 	since := time.Now()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil"
+	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -185,7 +186,7 @@ func TestMethodsAnswerWhileAReaderAndAWriterWait(t *testing.T) {
 
 // TestCallsAllocateNothing counts what the calls allocate that programs make before each request.
 func TestCallsAllocateNothing(t *testing.T) {
-	if testutil.RaceBuild() {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	needsChecks(t)

@@ -150,7 +150,7 @@ func TestDestroyedSocketIsReportedAsReset(t *testing.T) {
 			end := conn.end(t, time.Now(), time.Second)
 			assert.ErrorIs(t, end.err, liveness.ErrPeerReset)
 			if c.reads {
-				assert.ErrorIs(t, testutil.Receive(t, "the end of Read", read), unix.ECONNABORTED)
+				assert.ErrorIs(t, testutil.Await(t, read), unix.ECONNABORTED)
 			}
 		})
 	}

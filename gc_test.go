@@ -224,12 +224,12 @@ func TestReusedDescriptorBelongsToTheNextConnection(t *testing.T) {
 }
 
 // useUp takes the descriptors below fd: the kernel gives out the lowest number that is free.
-func useUp(t *testing.T, fd uintptr) {
+func useUp(t *testing.T, fd int) {
 	t.Helper()
 	for {
 		null, err := os.Open(os.DevNull)
 		testutil.Must(t, err)
-		if null.Fd() >= fd {
+		if int(null.Fd()) >= fd {
 			null.Close()
 			return
 		}

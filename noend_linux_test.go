@@ -51,19 +51,19 @@ func TestNoEndingsLinux(t *testing.T) { playNoEndings(t, noEndingsLinux) }
 
 func (s *scene) shutdown(how int) {
 	s.Helper()
-	testutil.OnSocket(s.T, s.bare, func(fd uintptr) { testutil.Must(s.T, unix.Shutdown(int(fd), how)) })
+	testutil.Control(s.T, s.bare, func(fd int) error { return unix.Shutdown(fd, how) })
 }
 
 func sendTo(t *testing.T, conn net.Conn, b []byte, flags int) {
 	t.Helper()
-	testutil.OnSocket(t, conn, func(fd uintptr) { testutil.Must(t, unix.Sendto(int(fd), b, flags, nil)) })
+	testutil.Control(t, conn, func(fd int) error { return unix.Sendto(fd, b, flags, nil) })
 }
 
 // setOrSkip sets an option that old kernels and emulators do not have.
 func setOrSkip(t *testing.T, conn net.Conn, option, value int) {
 	t.Helper()
 	var err error
-	testutil.OnSocket(t, conn, func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value) })
+	testutil.Control(t, conn, func(fd int) error { err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, value); return nil })
 	if err == unix.ENOPROTOOPT {
 		t.Skipf("this system has no socket option %d: %v", option, err)
 	}
@@ -74,7 +74,7 @@ func setOrSkip(t *testing.T, conn net.Conn, option, value int) {
 func polls(t *testing.T, conn net.Conn) int16 {
 	t.Helper()
 	fds := []unix.PollFd{{}}
-	testutil.OnSocket(t, conn, func(fd uintptr) { fds[0].Fd = int32(fd); unix.Poll(fds, 0) })
+	testutil.Control(t, conn, func(fd int) error { fds[0].Fd = int32(fd); unix.Poll(fds, 0); return nil })
 	return fds[0].Revents
 }
 
@@ -85,7 +85,7 @@ func (s *scene) checkUnderSignals() {
 	thread, failed := make(chan int, 1), make(chan int, 1)
 	go func() {
 		n := 0
-		testutil.OnSocket(s.T, s.bare, func(uintptr) { thread <- unix.Gettid() })
+		testutil.Control(s.T, s.bare, func(int) error { thread <- unix.Gettid(); return nil })
 		for !over.Load() {
 			if !s.watched().Alive() {
 				n++
@@ -145,9 +145,7 @@ func keepAliveTimer(s *scene) {
 }
 
 func userTimeoutTimer(s *scene) {
-	testutil.OnSocket(s.T, s.bare, func(fd uintptr) {
-		testutil.Must(s.T, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 500))
-	})
+	testutil.SetOption(s.T, s.bare, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 500)
 }
 
 // TestKernelTimeoutIsLost cuts the cable and leaves it to the kernel's own timers to give up. Their errno is ETIMEDOUT, which
@@ -224,9 +222,7 @@ func (c askedInVain) isReset(t *testing.T) (valid bool) {
 		testutil.Must(t, s.bare.(*net.TCPConn).SetKeepAliveConfig(c.keepAlive))
 	}
 	if c.option != 0 {
-		testutil.OnSocket(t, s.bare, func(fd uintptr) {
-			testutil.Must(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, c.option, c.value))
-		})
+		testutil.SetOption(t, s.bare, unix.IPPROTO_TCP, c.option, c.value)
 	}
 	mend, err := livenesstest.Cut(s.wire)
 	testutil.MustOrSkip(t, err)

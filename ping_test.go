@@ -54,7 +54,7 @@ func quiet(l *testutil.Line) {
 // restored waits until the options are as they were.
 func restored(l *testutil.Line, before string) {
 	l.Helper()
-	testutil.Eventually(l.TB, "as it was: "+before, func() bool { return testutil.Options(l.TB, l.Bare) == before })
+	testutil.Until(l.TB, "as it was: "+before, func() bool { return testutil.Options(l.TB, l.Bare) == before })
 }
 
 // segments counts what the peer's host has received.
@@ -187,10 +187,10 @@ func TestPingWithDataOutstandingAsksByThese(t *testing.T) {
 			mend := l.Cut(testutil.ToPeer)
 			done := make(chan error, 1)
 			go func() { _, err := ping(l, testutil.Patience); done <- err }()
-			testutil.Eventually(l.TB, "probed", func() bool { return l.Conn.Status().Probes > 0 })
+			testutil.Until(l.TB, "probed", func() bool { return l.Conn.Status().Probes > 0 })
 			write(l)
 			mend()
-			l.Must(testutil.Receive(l.TB, "an answer", done))
+			l.Must(testutil.Await(l.TB, done))
 		},
 		"behind a closed window": func(l *testutil.Line, _ string) {
 			l.Fill()

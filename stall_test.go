@@ -55,7 +55,7 @@ func TestPeerThatTakesNothingIsStalledInTime(t *testing.T) {
 		l, process := processLine(t, &liveness.Config{StallTimeout: timeout})
 		l.Must(process.Drain())
 		l.Fill()
-		testutil.Eventually(t, "well under way", func() bool { return l.Written.Load() > 4<<20 })
+		testutil.Until(t, "well under way", func() bool { return l.Written.Load() > 4<<20 })
 		since := time.Now()
 		l.Must(process.Stop())
 		l.WaitState(liveness.Stalled)
@@ -78,22 +78,7 @@ func readForAWhile(l *testutil.Line) {
 // processLine connects to a peer in a process of its own.
 func processLine(t *testing.T, cfg *liveness.Config) (*testutil.Line, *livenesstest.Process) {
 	t.Helper()
-	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	process, err := livenesstest.StartProcess("tcp4", listener.Addr().String())
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { process.Release() })
-	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, process := testutil.PairWithProcess(t, "tcp4")
 	return testutil.LineOf(t, conn, nil, cfg), process
 }
 
@@ -318,7 +303,7 @@ func TestFullReceiveBufferStopsTheReadIdleClock(t *testing.T) {
 			t.Parallel()
 			conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
 			go io.CopyN(peer, testutil.Zeros{}, 1<<20)
-			testutil.Eventually(t, "full", func() bool { return notSent(t, peer) > 0 })
+			testutil.Until(t, "full", func() bool { return notSent(t, peer) > 0 })
 			l := testutil.LineOf(t, conn, peer, &liveness.Config{ReadIdleTimeout: timeout})
 			silences := make(chan struct{}, 10)
 			l.Conn.OnSilence(timeout, func() { silences <- struct{}{} })

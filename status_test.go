@@ -117,7 +117,7 @@ func closedWindowAndBack(t *testing.T, l *testutil.Line, back liveness.State) {
 func sameQueues(l *testutil.Line, what string, fins int) liveness.Status {
 	l.Helper()
 	var s liveness.Status
-	testutil.Eventually(l.TB, "counted as by the kernel: "+what, func() bool {
+	testutil.Until(l.TB, "counted as by the kernel: "+what, func() bool {
 		s = l.Conn.Status()
 		out := 0
 		testutil.Control(l.TB, l.Bare, func(fd int) error {
@@ -179,7 +179,7 @@ var queues = map[string]func(t *testing.T, l *testutil.Line){
 		testutil.NeedsCountBehindUrgent(t)
 		testutil.Control(t, l.Peer.NetConn().(*net.TCPConn), func(fd int) error { return unix.Sendto(fd, []byte{'!'}, unix.MSG_OOB, nil) })
 		l.Peer.Write(make([]byte, 100))
-		testutil.Eventually(t, "received", func() bool { return info(l).Bytes_received == 101 })
+		testutil.Until(t, "received", func() bool { return info(l).Bytes_received == 101 })
 		if s := l.Conn.Status(); s.Unread < 100 || s.Unread > 101 {
 			t.Errorf("%d bytes unread; want 100, or 101 with the urgent one", s.Unread)
 		}

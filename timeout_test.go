@@ -210,7 +210,7 @@ var otherVanishings = []vanishing{
 	{name: "idle after our FIN", connect: func(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 		l := testutil.NewLine(tb, cfg)
 		l.Must(l.Conn.CloseWrite())
-		testutil.Eventually(tb, "in FIN_WAIT2", func() bool { return info(l).State == unix.BPF_TCP_FIN_WAIT2 })
+		testutil.Until(tb, "in FIN_WAIT2", func() bool { return info(l).State == unix.BPF_TCP_FIN_WAIT2 })
 		return l
 	}},
 	{name: "in flight before Wrap", load: inFlight, connect: vanishedBefore, act: func(*testutil.Line) {}},
@@ -294,13 +294,13 @@ func rarely(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 
 func tlsAbove(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 	l := testutil.NewLine(tb, cfg)
-	l.Above, _ = shakeHands(l, l.Conn)
+	l.Above, _ = testutil.Secure(l, l.Conn, l.Peer)
 	return l
 }
 
 func tlsBeneath(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 	conn, peer := testutil.Pair(tb, "tcp4", testutil.Small)
-	server, client := shakeHands(&testutil.Line{TB: tb, Peer: peer}, conn)
+	server, client := testutil.Secure(tb, conn, peer)
 	l := testutil.LineOf(tb, server, livenesstest.NewPeer(client), cfg)
 	l.Bare = conn
 	return l
@@ -309,26 +309,12 @@ func tlsBeneath(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 // handshaking has a client that has sent its greeting to a server that has not read it.
 func handshaking(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 	conn, peer := testutil.Pair(tb, "tcp4", testutil.Small)
-	forServer, forClient, err := livenesstest.TLSConfig()
+	forServer, forClient := testutil.TLSConfigs(tb)
 	l := testutil.LineOf(tb, tls.Server(conn, forServer), peer, cfg)
-	l.Must(err)
 	l.Bare = conn
 	go tls.Client(peer, forClient).Handshake()
 	l.Wait("greeted", func(s liveness.Status) bool { return s.Unread > 0 })
 	return l
-}
-
-// shakeHands makes conn the server's end of TLS, and the peer the client's.
-func shakeHands(l *testutil.Line, conn net.Conn) (server, client *tls.Conn) {
-	l.Helper()
-	forServer, forClient, err := livenesstest.TLSConfig()
-	l.Must(err)
-	server, client = tls.Server(conn, forServer), tls.Client(l.Peer, forClient)
-	done := make(chan error, 1)
-	go func() { done <- client.Handshake() }()
-	l.Must(server.Handshake())
-	l.Must(testutil.Receive(l.TB, "a handshake", done))
-	return server, client
 }
 
 // info asks the kernel, around the library.
@@ -356,7 +342,7 @@ func copyTo(l *testutil.Line, from io.Reader) {
 	done := make(chan error, 1)
 	go func() { _, err := io.Copy(l.Conn, from); done <- err }()
 	l.Cleanup(func() {
-		if err := testutil.Receive(l.TB, "the end of a copy", done); !errors.Is(err, liveness.ErrPeerLost) {
+		if err := testutil.Await(l.TB, done); !errors.Is(err, liveness.ErrPeerLost) {
 			l.Errorf("the copy returned %v", err)
 		}
 	})

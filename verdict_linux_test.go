@@ -42,7 +42,7 @@ func (v verdict) line(t *testing.T, unread string) *testutil.Line {
 	conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
 	_, err := peer.Write([]byte(unread))
 	testutil.Must(t, err)
-	testutil.Eventually(t, "received", func() bool { return received(t, conn) == len(unread) })
+	testutil.Until(t, "received", func() bool { return received(t, conn) == len(unread) })
 	return testutil.LineOf(t, conn, peer, &v.config)
 }
 
@@ -90,7 +90,7 @@ func TestReadReturnsWhatWasUnreadAtTheVerdictAndNoMore(t *testing.T) {
 				if v.reason != liveness.ErrPeerLost { // the peer is there, and may go on
 					_, err := l.Peer.Write([]byte("too late"))
 					l.Must(err)
-					testutil.Eventually(t, "received", func() bool { return received(t, l.Bare) == 18 })
+					testutil.Until(t, "received", func() bool { return received(t, l.Bare) == 18 })
 				}
 				got, err := read(l)
 				kernels := v.reason == liveness.ErrPeerLost && errors.Is(err, syscall.ETIMEDOUT) // which a splice returns

@@ -21,13 +21,8 @@ import (
 // not happen.
 var Late = map[bool]time.Duration{false: 2 * time.Second, true: 6 * time.Second}[race.Enabled]
 
-const (
-	// Tick is the granularity of the kernel's ages (jiffies, with CONFIG_HZ of 100).
-	Tick = 10 * time.Millisecond
-
-	// Patience bounds every wait for something that must happen, but whose time is not the subject.
-	Patience = 20 * time.Second
-)
+// Tick is the granularity of the kernel's ages (jiffies, with CONFIG_HZ of 100).
+const Tick = 10 * time.Millisecond
 
 // A Line is a wrapped connection over a cable that the test can cut.
 type Line struct {
@@ -60,25 +55,18 @@ func LineOf(tb testing.TB, conn net.Conn, peer *livenesstest.Peer, cfg *liveness
 	l.Sent = l.Wrapped
 	l.Bare, _ = conn.(*net.TCPConn)
 	if peer != nil {
-		must(tb, peer.SetDeadline(time.Now().Add(time.Minute)))
+		Must(tb, peer.SetDeadline(time.Now().Add(time.Minute)))
 	}
 	c, err := liveness.Wrap(conn, cfg)
-	must(tb, err)
+	Must(tb, err)
 	l.Conn, l.Above = c, c
 	c.OnDisconnect(func(error) { l.ended <- time.Now() })
 	tb.Cleanup(func() { c.Close() })
 	return l
 }
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
 // Must ends the test if err is not nil.
-func (l *Line) Must(err error) { l.Helper(); must(l.TB, err) }
+func (l *Line) Must(err error) { l.Helper(); Must(l.TB, err) }
 
 // A Direction says which way nothing passes.
 type Direction string
@@ -173,7 +161,7 @@ func (l *Line) Receive(n int) {
 func (l *Line) Wait(what string, ok func(liveness.Status) bool) liveness.Status {
 	l.Helper()
 	var status liveness.Status
-	Eventually(l.TB, what, func() bool { status = l.Conn.Status(); return ok(status) })
+	Until(l.TB, what, func() bool { status = l.Conn.Status(); return ok(status) })
 	return status
 }
 
@@ -187,16 +175,6 @@ func (l *Line) WaitState(state liveness.State) liveness.Status {
 func (l *Line) Acknowledged() {
 	l.Helper()
 	l.Wait("acknowledged", func(s liveness.Status) bool { return s.Unacked == 0 })
-}
-
-// Eventually waits until ok, which is asked again and again.
-func Eventually(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("not %s within %v", what, Patience)
-		}
-	}
 }
 
 // lastStandstill returns when a goroutine of this process last woke up far too late, in nanoseconds since 1970.
@@ -258,7 +236,7 @@ func (l *Line) Ends(reason error, notBefore, by time.Time) liveness.Status {
 // Ended waits for the end, whatever it is.
 func (l *Line) Ended() error {
 	l.Helper()
-	Receive(l.TB, "the end", l.Conn.Done())
+	Await(l.TB, l.Conn.Done())
 	return l.Conn.Err()
 }
 
@@ -280,24 +258,13 @@ func (l *Line) LivesFor(d time.Duration) {
 	l.Lives()
 }
 
-// Receive receives from a channel, and fails the test if nothing comes.
-func Receive[T any](tb testing.TB, what string, from <-chan T) (value T) {
-	tb.Helper()
-	select {
-	case value = <-from:
-	case <-time.After(Patience):
-		tb.Fatalf("%s did not come within %v", what, Patience)
-	}
-	return value
-}
-
 // Refuses checks that what waited in Read and Write has returned the verdict, and that every
 // later Read and Write does. Nothing of it is a time-out, or loops that retry would not end.
 func (l *Line) Refuses(reason error) {
 	l.Helper()
 	for name, waited := range map[string]chan error{"read": l.reader, "write": l.writer} {
 		if waited != nil {
-			err := Receive(l.TB, "the end of a "+name, waited)
+			err := Await(l.TB, waited)
 			waited <- err
 			l.IsVerdict(name, err, reason)
 		}

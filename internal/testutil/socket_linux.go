@@ -38,14 +38,14 @@ func Pair(tb testing.TB, network string, size BufferSize) (*net.TCPConn, *livene
 	if err != nil && network == "tcp6" {
 		tb.Skipf("no IPv6 on this system: %v", err)
 	}
-	must(tb, err)
+	Must(tb, err)
 	defer listener.Close()
 	dialer := net.Dialer{KeepAlive: -1, Timeout: Patience, Control: control}
 	dialer.SetMultipathTCP(false)
 	far, err := dialer.Dial(network, listener.Addr().String())
-	must(tb, err)
+	Must(tb, err)
 	conn, err := listener.Accept()
-	must(tb, err)
+	Must(tb, err)
 	tb.Cleanup(func() { conn.Close(); far.Close() })
 	return conn.(*net.TCPConn), livenesstest.NewPeer(far)
 }
@@ -58,17 +58,8 @@ const (
 	Autotuned            // as large as the kernel makes them
 )
 
-// Control runs f with a descriptor, around the library.
-func Control(tb testing.TB, conn syscall.Conn, f func(fd int) error) {
-	tb.Helper()
-	raw, err := conn.SyscallConn()
-	must(tb, err)
-	must(tb, raw.Control(func(fd uintptr) { err = f(int(fd)) }))
-	must(tb, err)
-}
-
 // Option reads a socket option. What the kernel does not have is -1.
-func Option(tb testing.TB, conn syscall.Conn, level, name int) (value int) {
+func Option(tb testing.TB, conn net.Conn, level, name int) (value int) {
 	tb.Helper()
 	Control(tb, conn, func(fd int) (err error) {
 		if value, err = unix.GetsockoptInt(fd, level, name); err == unix.ENOPROTOOPT {
@@ -80,7 +71,7 @@ func Option(tb testing.TB, conn syscall.Conn, level, name int) (value int) {
 }
 
 // SetOption sets a socket option, unless the kernel does not have it.
-func SetOption(tb testing.TB, conn syscall.Conn, level, name, value int) {
+func SetOption(tb testing.TB, conn net.Conn, level, name, value int) {
 	tb.Helper()
 	Control(tb, conn, func(fd int) error {
 		if err := unix.SetsockoptInt(fd, level, name, value); err != unix.ENOPROTOOPT {
@@ -91,7 +82,7 @@ func SetOption(tb testing.TB, conn syscall.Conn, level, name, value int) {
 }
 
 // Options are what the library may change, in the order of package unix.
-func Options(tb testing.TB, conn syscall.Conn) string {
+func Options(tb testing.TB, conn net.Conn) string {
 	tb.Helper()
 	return fmt.Sprintf("SO_KEEPALIVE %d, TCP_KEEPIDLE %d, TCP_KEEPINTVL %d, TCP_KEEPCNT %d, TCP_USER_TIMEOUT %d",
 		Option(tb, conn, unix.SOL_SOCKET, unix.SO_KEEPALIVE), Option(tb, conn, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
@@ -103,7 +94,7 @@ func Options(tb testing.TB, conn syscall.Conn) string {
 func NeedsTCPInfo(tb testing.TB) {
 	tb.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) // a new namespace cannot connect yet
-	must(tb, err)
+	Must(tb, err)
 	defer unix.Close(fd)
 	var info tcpinfo.Info
 	_ = tcpinfo.Get(uintptr(fd), &info)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,8 +19,8 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// waitLimit is how long a test waits for what takes a moment. Only a test that fails waits as long.
-const waitLimit = 30 * time.Second
+// Patience is how long a test waits for what takes a moment. Only a test that fails waits as long.
+const Patience = 30 * time.Second
 
 // testDeadline is how long one test may take. The slowest wait for a kernel's timer of some seconds.
 const testDeadline = 2 * time.Minute
@@ -39,8 +38,8 @@ func Await[T any](tb testing.TB, ch <-chan T) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(waitLimit):
-		tb.Fatalf("nothing came within %v", waitLimit)
+	case <-time.After(Patience):
+		tb.Fatalf("nothing came within %v", Patience)
 		panic("unreachable")
 	}
 }
@@ -52,7 +51,7 @@ func Within(tb testing.TB, what string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(waitLimit):
+	case <-time.After(Patience):
 		tb.Fatalf("%s blocks", what)
 	}
 }
@@ -60,9 +59,9 @@ func Within(tb testing.TB, what string, f func()) {
 // Until waits for what no channel reports.
 func Until(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(waitLimit); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("not within %v: %s", waitLimit, what)
+			tb.Fatalf("not within %v: %s", Patience, what)
 		}
 	}
 }
@@ -244,34 +243,21 @@ func Secure(tb testing.TB, ours, theirs net.Conn) (server, client *tls.Conn) {
 	return server, client
 }
 
-// OnSocket calls f with the descriptor of conn.
-func OnSocket(tb testing.TB, conn net.Conn, f func(fd uintptr)) {
+// Control calls f with the descriptor of conn, around the library.
+func Control(tb testing.TB, conn net.Conn, f func(fd int) error) {
 	tb.Helper()
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	Must(tb, err)
-	Must(tb, raw.Control(f))
+	Must(tb, raw.Control(func(fd uintptr) { err = f(int(fd)) }))
+	Must(tb, err)
 }
 
 // Descriptor returns the number of conn's descriptor.
-func Descriptor(tb testing.TB, conn net.Conn) (fd uintptr) {
+func Descriptor(tb testing.TB, conn net.Conn) (number int) {
 	tb.Helper()
-	OnSocket(tb, conn, func(n uintptr) { fd = n })
-	return fd
+	Control(tb, conn, func(fd int) error { number = fd; return nil })
+	return number
 }
-
-// RaceBuild reports whether the race detector is in this program, which makes allocations of its own.
-var RaceBuild = sync.OnceValue(func() bool {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return false
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "-race" {
-			return setting.Value == "true"
-		}
-	}
-	return false
-})
 
 // NeedsNotices skips a test of what only an event shows.
 func NeedsNotices(tb testing.TB) {
