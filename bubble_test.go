@@ -112,6 +112,7 @@ func TestPipeEndsAsItsReadsAndWritesShow(t *testing.T) {
 // TestSocketsWorkInABubble makes, ends and closes connections inside of one, in a process that used the hub before, uses it
 // meanwhile, and uses it again.
 func TestSocketsWorkInABubble(t *testing.T) {
+	t.Parallel()
 	testutil.NeedsNotices(t)
 	if !testutil.Alone(t) {
 		return

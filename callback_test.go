@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil"
-	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -185,47 +184,4 @@ func TestParentOfAnotherTypeDelaysNobody(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestHalfAMillionContextsDelayNobody cancels them at the end of one connection, while another connection ends.
-func TestHalfAMillionContextsDelayNobody(t *testing.T) {
-	testutil.Deadline(t)
-	testutil.NeedsNotices(t)
-	n := 500_000
-	if testing.Short() || race.Enabled {
-		n = 50_000
-	}
-	const within = 50 * time.Millisecond
-	var took [3]time.Duration // a busy machine may spoil two of them
-	for i := range took {
-		conn, peer := livenesstest.Pair(t, "tcp4")
-		c := wrap(t, conn, nil)
-		ctx, cancel := c.Context(context.Background())
-		children, cancels := make([]context.Context, n), make([]context.CancelFunc, n)
-		for i := range children {
-			children[i], cancels[i] = context.WithCancel(ctx)
-		}
-		other, otherPeer := livenesstest.Pair(t, "tcp4")
-		o := wrap(t, other, nil)
-		done := o.Done()
-		peer.Close()
-		began := time.Now()
-		otherPeer.Close()
-		testutil.Await(t, done)
-		took[i] = time.Since(began)
-		for _, child := range children {
-			<-child.Done()
-		}
-		if context.Cause(children[0]) != c.Err() {
-			t.Errorf("the cause is %v", context.Cause(children[0]))
-		}
-		cancel()
-		for _, cancel := range cancels {
-			cancel()
-		}
-		if took[i] < within {
-			return
-		}
-	}
-	t.Errorf("the FIN of another connection was noticed after %v, want %v", took, within)
 }

@@ -71,7 +71,7 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	n := min(4000, int(limit.Cur)/2-500)
+	n := min(1500, int(limit.Cur)/2-500)
 	if testing.Short() {
 		n = min(n, 500)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +19,16 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// pattern is n bytes of which no part can be taken for another.
-func pattern(n int) []byte {
-	b := make([]byte, 0, n)
-	for i := uint32(0); len(b) < n; i++ {
+// pattern is n bytes of which no part can be taken for another. It must not be changed.
+func pattern(n int) []byte { return allPatterns()[:n] }
+
+var allPatterns = sync.OnceValue(func() []byte {
+	b := make([]byte, 0, overflows)
+	for i := uint32(0); len(b) < overflows; i++ {
 		b = binary.BigEndian.AppendUint32(b, i)
 	}
-	return b[:n]
-}
+	return b
+})
 
 // A copyRig is a copy from one connection to another: peer to in, out to sink.
 type copyRig struct {
@@ -106,6 +109,7 @@ func TestCopyLosesNothingInTheMiddle(t *testing.T) {
 				continue
 			}
 			t.Run(strings.ReplaceAll(event.name+"/"+way.name, " ", "_"), func(t *testing.T) {
+				t.Parallel()
 				testutil.Deadline(t)
 				r := newCopyRig(t, way, event)
 				if event.takes {
@@ -218,6 +222,7 @@ func TestCopyStopsAtADestinationThatTimesOutAfterTheVerdict(t *testing.T) {
 			continue
 		}
 		t.Run(strings.ReplaceAll(way.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
 			testutil.Deadline(t)
 			r := newCopyRig(t, way, copyEvent{size: fitsIntoBuffers, in: liveness.Config{ReadIdleTimeout: idle}})
 			r.feed() // long before the verdict, or there is nothing to copy

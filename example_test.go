@@ -193,9 +193,8 @@ func ExampleConfig_peerTimeout() {
 	if _, err := livenesstest.Cut(peer, conn); err != nil {
 		log.Fatal(err)
 	}
-	_, err = conn.Read(make([]byte, 1)) // a Read that waits returns with the verdict
-	fmt.Println(errors.Is(err, liveness.ErrPeerLost))
-	// Output: true
+	_, err = conn.Read(make([]byte, 1))               // a Read that waits returns with the verdict
+	fmt.Println(errors.Is(err, liveness.ErrPeerLost)) // true, after four seconds
 }
 
 // The peer's program hangs while its kernel answers: it takes nothing of what we write.

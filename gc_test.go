@@ -239,6 +239,7 @@ func useUp(t *testing.T, fd int) {
 
 // TestNothingRunsWithoutASocket looks at a process that has imported the package, and has wrapped a pipe.
 func TestNothingRunsWithoutASocket(t *testing.T) {
+	t.Parallel()
 	if !testutil.Alone(t) {
 		return
 	}
@@ -256,6 +257,7 @@ func TestNothingRunsWithoutASocket(t *testing.T) {
 // TestNothingIsLeftAfterTheLastClose uses everything that a Conn has, and ends it in every way. As long as one lives, one
 // goroutine serves all; right after the last Close there is none, and no descriptor.
 func TestNothingIsLeftAfterTheLastClose(t *testing.T) {
+	t.Parallel()
 	if !testutil.Alone(t) {
 		return
 	}

@@ -155,10 +155,10 @@ func TestPingsShareProbes(t *testing.T) {
 	pinged(l, time.Second)
 }
 
-func TestThousandPingsTakeAsLongAsOne(t *testing.T) {
+func TestManyPingsTakeAsLongAsOne(t *testing.T) {
 	t.Parallel()
 	testutil.NeedsTCPInfo(t)
-	lines := make([]*testutil.Line, 1000)
+	lines := make([]*testutil.Line, 300)
 	for i := range lines {
 		lines[i] = testutil.NewLine(t, nil)
 	}
@@ -220,7 +220,7 @@ func TestPingsDoNotKeepAVanishedPeer(t *testing.T) {
 			t.Parallel()
 			var err error
 			vanishing{act: func(l *testutil.Line) {
-				for l.Conn.Err() == nil {
+				for ; l.Conn.Err() == nil; time.Sleep(10 * time.Millisecond) {
 					_, err = ping(l, patience)
 				}
 				if _, err := ping(l, patience); err != l.Conn.Err() {

@@ -134,6 +134,7 @@ func exhaust(t *testing.T, spare int) (free func()) {
 
 // TestAcceptWithoutDescriptorsIsTemporary runs out of descriptors between accept and the first watch, which takes one.
 func TestAcceptWithoutDescriptorsIsTemporary(t *testing.T) {
+	t.Parallel()
 	if !testutil.Alone(t) {
 		return
 	}

@@ -56,13 +56,15 @@ func Within(tb testing.TB, what string, f func()) {
 	}
 }
 
-// Until waits for what no channel reports.
+// Until waits for what no channel reports. It asks the more rarely the longer it waits, because many tests wait at a time.
 func Until(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	for began := time.Now(); !ok(); {
+		waited := time.Since(began)
+		if waited > Patience {
 			tb.Fatalf("not within %v: %s", Patience, what)
 		}
+		time.Sleep(min(max(waited/50, time.Millisecond), 10*time.Millisecond))
 	}
 }
 
