@@ -89,7 +89,7 @@ var copyEvents = []copyEvent{
 	{name: "source closes", size: overflows, during: func(r *copyRig) { r.feed(); r.inWire.CloseWrite() },
 		want: func(err error) bool { return err == nil }, all: true, takes: true},
 	{name: "source resets", size: fitsIntoBuffers, before: func(r *copyRig) { r.feed() }, during: func(r *copyRig) { r.inWire.Reset() }, want: isReset, takes: true},
-	{name: "source is idle", size: fitsIntoBuffers, in: liveness.Config{ReadIdleTimeout: time.Second}, before: func(r *copyRig) { r.feed() },
+	{name: "source is idle", size: fitsIntoBuffers, in: liveness.Config{ReadIdleTimeout: 2 * time.Second}, before: func(r *copyRig) { r.feed() },
 		want: func(err error) bool { return errors.Is(err, liveness.ErrPeerIdle) }, all: true, takes: true, only: func(w copyWay) bool { return w.wrapIn }},
 	{name: "destination's deadline", size: overflows, before: func(r *copyRig) { r.out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) },
 		during: func(r *copyRig) { go r.feed() }, want: isDeadline},
@@ -214,7 +214,7 @@ func (w deadlineWriter) Write(b []byte) (int, error) {
 // and then the destination time out in the middle of a chunk. To go on with the next chunk would leave a hole.
 func TestCopyStopsAtADestinationThatTimesOutAfterTheVerdict(t *testing.T) {
 	t.Parallel()
-	const idle = time.Second
+	const idle = 2 * time.Second // the set-up takes no longer
 	for _, way := range copyWays {
 		switch way.name {
 		case "io.Copy", "Conn to bare", "TLS to Conn":
