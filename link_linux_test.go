@@ -36,7 +36,9 @@ func TestLink(t *testing.T) {
 	}
 	for name, f := range map[string]func(*testing.T){
 		"Live":          testLinkLive,
-		"Vanished":      testLinkVanished,
+		"Vanished":      func(t *testing.T) { testLinkVanished(t, 0, 4*time.Second, -1, 0.2) },
+		"Vanished, 5 %": func(t *testing.T) { testLinkVanished(t, 0.05, 4*time.Second, 0, 0.33) },
+		"Vanished,20 %": func(t *testing.T) { testLinkVanished(t, 0.2, 4*time.Second, -1, 0.1, 0.33) },
 		"BlackHole":     testLinkBlackHole,
 		"Flapping":      testLinkFlapping,
 		"Outage":        testLinkOutageBeyondRetries,
@@ -105,15 +107,19 @@ func (c *linked) exchange(t *testing.T) {
 	}
 }
 
-// stream carries 50 kB/s each way.
-func (c *linked) stream(t *testing.T, lasts time.Duration) {
+// stream carries 50 kB/s each way on each connection.
+func stream(t *testing.T, lasts time.Duration, conns ...*linked) {
 	t.Helper()
-	go io.Copy(io.Discard, c.conn)
-	go io.Copy(io.Discard, c.peer)
+	for _, c := range conns {
+		go io.Copy(io.Discard, c.conn)
+		go io.Copy(io.Discard, c.peer)
+	}
 	for began := time.Now(); time.Since(began) < lasts; time.Sleep(100 * time.Millisecond) {
-		for _, conn := range []net.Conn{c.conn, c.peer} {
-			_, err := conn.Write(make([]byte, 5000))
-			require.NoError(t, err)
+		for _, c := range conns {
+			for _, conn := range []net.Conn{c.conn, c.peer} {
+				_, err := conn.Write(make([]byte, 5000))
+				require.NoError(t, err)
+			}
 		}
 	}
 }
@@ -179,53 +185,48 @@ func (c *linked) right(end linkEnd, timeout time.Duration) error {
 	return fmt.Errorf("%.1f s of silence, %.1f s without acknowledgement: %w", silence.Seconds(), unacknowledged.Seconds(), end.err)
 }
 
-// A vanishRow is a peer that vanishes.
-type vanishRow struct {
-	loss    float64
-	timeout time.Duration
-	write   float64 // the part of timeout after the cut at which conn writes; negative is never
-}
-
-func (r vanishRow) String() string {
-	if r.write < 0 {
-		return fmt.Sprintf("idle, loss %g %%, D %v", 100*r.loss, r.timeout)
-	}
-	return fmt.Sprintf("written at %g %% of D, loss %g %%, D %v", 100*r.write, 100*r.loss, r.timeout)
-}
-
-func (r vanishRow) run(t *testing.T) {
+// testLinkVanished has the peers of connections vanish together. writes are the parts of timeout after the cut at which
+// one of them writes; negative is never.
+func testLinkVanished(t *testing.T, loss float64, timeout time.Duration, writes ...float64) {
 	l := newLink(t, rig.Options{Seed: 2, Paths: rig.Both(rig.Path{Delay: 20 * time.Millisecond})})
-	c := connectLinked(t, l, liveness.Config{PeerTimeout: r.timeout})
-	c.exchange(t)
-	require.NoError(t, l.Set(rig.Path{Loss: r.loss, Delay: 20 * time.Millisecond}))
-	c.stream(t, 2*time.Second)
-	if r.write < 0 {
-		c.flush(t)
+	conns := make([]*linked, len(writes))
+	for i := range conns {
+		conns[i] = connectLinked(t, l, liveness.Config{PeerTimeout: timeout})
+		conns[i].exchange(t)
+	}
+	require.NoError(t, l.Set(rig.Path{Loss: loss, Delay: 20 * time.Millisecond}))
+	stream(t, 2*time.Second, conns...)
+	for i, c := range conns {
+		if writes[i] < 0 {
+			c.flush(t)
+		}
 	}
 	l.Cut()
 	cut := time.Now()
-	within := r.timeout*105/100 + 2*time.Second
-	if r.write >= 0 {
-		within = r.timeout*125/100 + time.Second
-		time.Sleep(time.Duration(r.write * float64(r.timeout)))
+	t.Run("cut", func(t *testing.T) {
+		for i, write := range writes {
+			t.Run(fmt.Sprintf("written at %g %% of D", 100*write), func(t *testing.T) {
+				t.Parallel()
+				conns[i].vanished(t, cut, loss, timeout, write)
+			})
+		}
+	})
+}
+
+// vanished checks the end of a connection whose link was cut.
+func (c *linked) vanished(t *testing.T, cut time.Time, loss float64, timeout time.Duration, write float64) {
+	within := timeout*105/100 + 2*time.Second
+	if write >= 0 {
+		within = timeout*125/100 + time.Second
+		time.Sleep(time.Until(cut.Add(time.Duration(write * float64(timeout)))))
 		_, err := c.conn.Write([]byte("in flight"))
 		require.NoError(t, err)
 	}
-	if r.loss > 0 {
-		within += r.timeout / 4 // a retransmission or a probe before the cut was lost
+	if loss > 0 {
+		within += timeout / 4 // a retransmission or a probe before the cut was lost
 	}
 	end := c.end(t, cut, within)
-	assert.NoError(t, c.right(end, r.timeout))
-}
-
-func testLinkVanished(t *testing.T) {
-	for _, r := range []vanishRow{
-		{loss: 0, write: -1}, {loss: 0, write: 0.2}, {loss: 0.05, write: 0}, {loss: 0.05, write: 0.33},
-		{loss: 0.2, write: -1}, {loss: 0.2, write: 0.1}, {loss: 0.2, write: 0.33},
-	} {
-		r.timeout = 4 * time.Second
-		t.Run(r.String(), func(t *testing.T) { t.Parallel(); r.run(t) })
-	}
+	assert.NoError(t, c.right(end, timeout))
 }
 
 // unacknowledged waits for the verdict on a peer that is heard and acknowledges nothing

@@ -43,7 +43,6 @@ const (
 // the Conn), over (the Conn wraps a *tls.Conn), foreign (it wraps a type of the application's), reader, writer (goroutines that
 // wait), unread (bytes that nobody reads), half (AllowHalfClose), early (it happens before Wrap), process (the peer is one).
 func TestEndings(t *testing.T) {
-	t.Parallel()
 	for _, e := range endings {
 		for _, on := range e.on {
 			t.Run(strings.ReplaceAll(e.name+"/"+on, " ", "_"), func(t *testing.T) {

@@ -47,7 +47,7 @@ var noEndingsLinux = []noEnding{
 
 const timestamping = unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_TX_ACK | unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_OPT_TSONLY
 
-func TestNoEndingsLinux(t *testing.T) { t.Parallel(); playNoEndings(t, noEndingsLinux) }
+func TestNoEndingsLinux(t *testing.T) { playNoEndings(t, noEndingsLinux) }
 
 func (s *scene) shutdown(how int) {
 	s.Helper()

@@ -110,7 +110,7 @@ var noEndings = []noEnding{
 }
 
 // TestNoEndings plays what does not end a connection, and then an end.
-func TestNoEndings(t *testing.T) { t.Parallel(); playNoEndings(t, noEndings) }
+func TestNoEndings(t *testing.T) { playNoEndings(t, noEndings) }
 
 func playNoEndings(t *testing.T, list []noEnding) {
 	for _, n := range list {

@@ -50,36 +50,39 @@ func TestBrokenPathIsSurvivedOrLostInTime(t *testing.T) {
 		return
 	}
 	for _, b := range breakages {
-		for _, what := range []load{idle, inFlight} {
-			t.Run(b.name+", "+string(what), func(t *testing.T) {
-				t.Parallel()
-				r := newRoute(t)
-				l := r.line(&liveness.Config{PeerTimeout: shortest})
-				if !b.reset { // first for less than half of the time-out
-					testutil.Again(t, func() bool {
-						began := time.Now()
-						r[b.where].ip(b.cut)
-						what.put(l)
-						r[b.where].ip(strings.Split(b.fix, "\n")...)
-						if time.Since(began) >= shortest/2 {
-							l = r.line(&liveness.Config{PeerTimeout: shortest})
-							return false
-						}
-						l.Acknowledged()
-						l.Lives()
-						return true
-					})
-				}
-				last, broken := heard(l), time.Now()
-				r[b.where].ip(b.cut)
-				what.put(l)
-				if !b.reset {
-					l.Ends(liveness.ErrPeerLost, last.Add(shortest-testutil.Tick), broken.Add(what.within(shortest)))
-					l.Refuses(liveness.ErrPeerLost)
-				} else if err := l.Ended(); !errors.Is(err, liveness.ErrPeerReset) {
-					t.Errorf("reported %v; want %v", err, liveness.ErrPeerReset)
-				}
-			})
+		t.Run(b.name, func(t *testing.T) { t.Parallel(); b.play(t) })
+	}
+}
+
+// play breaks the path of two connections, one of which then has data in flight.
+func (b breakage) play(t *testing.T) {
+	r, cfg := newRoute(t), &liveness.Config{PeerTimeout: shortest}
+	lines := map[load]*testutil.Line{idle: r.line(cfg), inFlight: r.line(cfg)}
+	if !b.reset { // first for less than half of the time-out
+		testutil.Again(t, func() bool {
+			began := time.Now()
+			r[b.where].ip(b.cut)
+			write(lines[inFlight])
+			r[b.where].ip(strings.Split(b.fix, "\n")...)
+			if time.Since(began) >= shortest/2 {
+				lines = map[load]*testutil.Line{idle: r.line(cfg), inFlight: r.line(cfg)}
+				return false
+			}
+			lines[inFlight].Acknowledged()
+			lines[idle].Lives()
+			return true
+		})
+	}
+	last := map[load]time.Time{idle: heard(lines[idle]), inFlight: heard(lines[inFlight])}
+	broken := time.Now()
+	r[b.where].ip(b.cut)
+	write(lines[inFlight])
+	for what, l := range lines {
+		if !b.reset {
+			l.Ends(liveness.ErrPeerLost, last[what].Add(shortest-testutil.Tick), broken.Add(what.within(shortest)))
+			l.Refuses(liveness.ErrPeerLost)
+		} else if err := l.Ended(); !errors.Is(err, liveness.ErrPeerReset) {
+			t.Errorf("%s: reported %v; want %v", what, err, liveness.ErrPeerReset)
 		}
 	}
 }

@@ -109,13 +109,15 @@ func GoReadAll(r io.Reader) <-chan Stream {
 	return read
 }
 
-// GoWrite writes until an error, in a goroutine of its own.
+// GoWrite writes until an error, in a goroutine of its own, which has begun.
 func GoWrite(w io.Writer) <-chan error {
-	wrote := make(chan error, 1)
+	began, wrote := make(chan struct{}), make(chan error, 1)
 	go func() {
+		close(began)
 		_, err := io.Copy(struct{ io.Writer }{w}, Zeros{})
 		wrote <- err
 	}()
+	<-began
 	return wrote
 }
 
