@@ -12,56 +12,7 @@ import (
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/internal/testutil/race"
-	"github.com/go-liveness/liveness/livenesstest"
 )
-
-func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates")
-	}
-	for network, bareLimit := range map[string]float64{"tcp4": 0, "unix": 1} {
-		bare, peer := livenesstest.Pair(t, network)
-		other, _ := livenesstest.Pair(t, network)
-		c, err := liveness.Wrap(bare, &liveness.Config{AllowHalfClose: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Status() // which the first time asks for the options
-		for _, state := range []struct {
-			name string
-			do   func()
-		}{
-			{"idle", func() {}},
-			{"unread", func() { peer.Write(make([]byte, 10)) }},
-			{"in flight", func() { livenesstest.Cut(peer); c.Write(make([]byte, 10)) }},
-			{"half-closed", func() { peer.CloseWrite() }},
-		} {
-			state.do()
-			for _, call := range []struct {
-				name  string
-				limit float64
-				f     func()
-			}{
-				{"Alive", 0, func() { c.Alive() }}, {"Err", 0, func() { c.Err() }}, {"Status", 0, func() { c.Status() }},
-				{"Check of a Conn", 0, func() { liveness.Check(c) }}, {"Check of a bare connection", bareLimit, func() { liveness.Check(other) }},
-			} {
-				if n := testing.AllocsPerRun(100, call.f); n > call.limit {
-					t.Errorf("%s, %s: %s allocates %v times; want %v", network, state.name, call.name, n, call.limit)
-				}
-			}
-		}
-		if !c.Alive() {
-			t.Error(c.Err())
-		}
-	}
-	conn, _ := livenesstest.Pair(t, "tcp4")
-	c := wrap(t, conn, nil)
-	testutil.Must(t, c.CloseRead())
-	testutil.Must(t, c.CloseWrite())
-	if n := testing.AllocsPerRun(100, func() { c.Alive() }); n > 0 || c.Err() != nil {
-		t.Errorf("shut down on both sides: Alive allocates %v times; %v", n, c.Err())
-	}
-}
 
 // pollFD is what a live connection costs at least: one system call.
 func pollFD(tb testing.TB, c *liveness.Conn) func() {

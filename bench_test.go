@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -193,5 +194,50 @@ func BenchmarkNotice(b *testing.B) {
 			b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
 			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
 		})
+	}
+}
+
+// TestWhatIsAskedOftenAllocatesNothing counts what the calls allocate that programs make before each request.
+func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	needsChecks(t)
+	for network, bareLimit := range map[string]float64{"tcp4": 0, "unix": 1} {
+		bare, peer := livenesstest.Pair(t, network)
+		other, _ := livenesstest.Pair(t, network)
+		c := wrap(t, bare, &liveness.Config{AllowHalfClose: true})
+		c.Status() // which the first time asks for the options
+		for _, state := range []struct {
+			name string
+			do   func()
+		}{
+			{"idle", func() {}},
+			{"unread", func() { peer.Write(make([]byte, 10)) }},
+			{"in flight", func() { livenesstest.Cut(peer); c.Write(make([]byte, 10)) }},
+			{"half-closed", func() { peer.CloseWrite() }},
+			{"shut down on both sides", func() { bare.(interface{ CloseWrite() error }).CloseWrite() }},
+		} {
+			status := 0.0
+			if runtime.GOOS != "linux" {
+				bareLimit, status = 2, 16 // x/sys/windows allocates for each option
+			}
+			state.do()
+			for _, call := range []struct {
+				name  string
+				limit float64
+				f     func()
+			}{
+				{"Alive", 0, func() { c.Alive() }}, {"Err", 0, func() { c.Err() }}, {"Status", status, func() { c.Status() }},
+				{"Check of a Conn", 0, func() { liveness.Check(c) }}, {"Check of a bare connection", bareLimit, func() { liveness.Check(other) }},
+			} {
+				if n := testing.AllocsPerRun(100, call.f); n > call.limit {
+					t.Errorf("%s, %s: %s allocates %v times; want %v", network, state.name, call.name, n, call.limit)
+				}
+			}
+			if runtime.GOOS != "linux" {
+				break // the other states may be those after the end
+			}
+		}
 	}
 }

@@ -1,18 +1,13 @@
 package liveness_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -24,35 +19,6 @@ import (
 )
 
 // One clock serves all connections. None of them may make it late for another.
-
-// A controlledConn has hooks around what the library does with its descriptor.
-type controlledConn struct {
-	*net.TCPConn
-	calls         atomic.Int64
-	before, after atomic.Pointer[func()]
-}
-
-type controlledRaw struct {
-	syscall.RawConn
-	conn *controlledConn
-}
-
-func (c *controlledConn) SyscallConn() (syscall.RawConn, error) {
-	raw, err := c.TCPConn.SyscallConn()
-	return &controlledRaw{raw, c}, err
-}
-
-func (r *controlledRaw) Control(f func(uintptr)) error {
-	r.conn.calls.Add(1)
-	if wait := r.conn.before.Load(); wait != nil {
-		(*wait)()
-	}
-	err := r.RawConn.Control(f)
-	if wait := r.conn.after.Load(); wait != nil {
-		(*wait)()
-	}
-	return err
-}
 
 // controlledLine is a line whose descriptor is watched by the test.
 func controlledLine(t *testing.T, cfg *liveness.Config) (*testutil.Line, *controlledConn) {
@@ -262,80 +228,19 @@ func TestHungProgramIsIdle(t *testing.T) {
 	l.Must(process.Continue())
 }
 
-// suspendedVariable is where the process that is to be suspended finds its peer.
-const suspendedVariable = "LIVENESS_TEST_SUSPENDED"
-
+// TestSuspendedProcessTakesNoPeerForGone stops and continues a process of its own. Its connections end at itself, so their
+// kernel answers meanwhile.
 func TestSuspendedProcessTakesNoPeerForGone(t *testing.T) {
-	if address := os.Getenv(suspendedVariable); address != "" {
-		suspended(t, address)
+	t.Parallel()
+	if !testutil.Alone(t) {
 		return
 	}
-	t.Parallel()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer conn.Close(); io.Copy(struct{ io.Writer }{conn}, conn) }()
-		}
-	}()
-	executable, err := os.Executable()
-	if err != nil {
-		t.Skip(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, executable, "-test.run=^TestSuspendedProcessTakesNoPeerForGone$", "-test.v", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), suspendedVariable+"="+listener.Addr().String())
-	var out bytes.Buffer
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdin, err := cmd.StdinPipe() // whose end ends the test
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Skipf("no process can be started: %v", err)
-	}
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && !strings.Contains(lines.Text(), "ready") {
-	}
-	for range 2 {
-		cmd.Process.Signal(syscall.SIGSTOP)
-		time.Sleep(shortest + 500*time.Millisecond)
-		cmd.Process.Signal(syscall.SIGCONT)
-		time.Sleep(1500 * time.Millisecond)
-	}
-	stdin.Close()
-	for lines.Scan() {
-		out.WriteString(lines.Text() + "\n")
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, out.Bytes())
-	}
-}
-
-// suspended has connections to a peer that echoes, and fails if one of them ends.
-func suspended(t *testing.T, address string) {
+	l := testutil.Listen(t, "tcp4")
 	var conns []*liveness.Conn
 	for i := range 40 {
-		bare, err := net.Dial("tcp4", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := liveness.Wrap(bare, &liveness.Config{PeerTimeout: shortest, StallTimeout: shortest / 2, ReadIdleTimeout: shortest / 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		bare, peer := testutil.Accept(t, l)
+		go io.Copy(struct{ io.Writer }{peer}, peer)
+		c := wrap(t, bare, &liveness.Config{PeerTimeout: shortest, StallTimeout: shortest / 2, ReadIdleTimeout: shortest / 2})
 		conns = append(conns, c)
 		go io.Copy(io.Discard, struct{ io.Reader }{c})
 		if i%2 == 0 { // asks when nothing comes
@@ -350,10 +255,15 @@ func suspended(t *testing.T, address string) {
 			}
 		}()
 	}
-	os.Stdout.WriteString("ready\n")
-	io.Copy(io.Discard, os.Stdin)
+	for range 2 {
+		suspend := fmt.Sprintf("kill -STOP %d; sleep %f; kill -CONT %[1]d", os.Getpid(), (shortest + 500*time.Millisecond).Seconds())
+		if out, err := exec.Command("sh", "-c", suspend).CombinedOutput(); err != nil {
+			t.Skipf("no process can be started: %v: %s", err, out)
+		}
+		time.Sleep(1500 * time.Millisecond)
+	}
 	for _, c := range conns {
-		if err := c.Err(); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := c.Err(); err != nil {
 			t.Errorf("ended: %v", err)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil"
-	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -181,31 +180,5 @@ func TestMethodsAnswerWhileAReaderAndAWriterWait(t *testing.T) {
 			testutil.Await(t, s.writes)
 			s.ended(net.ErrClosed)
 		})
-	}
-}
-
-// TestCallsAllocateNothing counts what the calls allocate that programs make before each request.
-func TestCallsAllocateNothing(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates")
-	}
-	needsChecks(t)
-	conn, _ := livenesstest.Pair(t, "tcp4")
-	c := wrap(t, conn, nil)
-	c.Status() // reads the options once
-	status := 0.0
-	if runtime.GOOS != "linux" {
-		status = 16 // x/sys/windows allocates for each option
-	}
-	for name, call := range map[string]struct {
-		f    func()
-		most float64
-	}{
-		"Alive": {func() { c.Alive() }, 0}, "Err": {func() { c.Err() }, 0}, "Status": {func() { c.Status() }, status},
-		"Check": {func() { liveness.Check(conn) }, 2},
-	} {
-		if n := testing.AllocsPerRun(200, call.f); n > call.most {
-			t.Errorf("%s allocates %v times, want %v", name, n, call.most)
-		}
 	}
 }

@@ -3,6 +3,7 @@ package liveness_test
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -12,27 +13,31 @@ import (
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// A hookedConn calls after once, when its first Control has run, and before that returns.
-type hookedConn struct {
+// A controlledConn has hooks around what the library does with its descriptor.
+type controlledConn struct {
 	*net.TCPConn
-	after func()
+	calls         atomic.Int64
+	before, after atomic.Pointer[func()]
 }
 
-type hookedRaw struct {
+type controlledRaw struct {
 	syscall.RawConn
-	c *hookedConn
+	conn *controlledConn
 }
 
-func (c *hookedConn) SyscallConn() (syscall.RawConn, error) {
+func (c *controlledConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.TCPConn.SyscallConn()
-	return hookedRaw{raw, c}, err
+	return &controlledRaw{raw, c}, err
 }
 
-func (r hookedRaw) Control(f func(uintptr)) error {
+func (r *controlledRaw) Control(f func(uintptr)) error {
+	r.conn.calls.Add(1)
+	if wait := r.conn.before.Load(); wait != nil {
+		(*wait)()
+	}
 	err := r.RawConn.Control(f)
-	if after := r.c.after; after != nil {
-		r.c.after = nil
-		after()
+	if wait := r.conn.after.Load(); wait != nil {
+		(*wait)()
 	}
 	return err
 }
@@ -47,12 +52,15 @@ func TestFINThatComesWhileWrapRunsIsNotLost(t *testing.T) {
 			conn, peer := livenesstest.Pair(t, "tcp4")
 			other, otherPeer := livenesstest.Pair(t, "tcp4")
 			o := wrap(t, other, nil)
-			hooked := &hookedConn{conn.(*net.TCPConn), func() {
+			hooked := &controlledConn{TCPConn: conn.(*net.TCPConn)}
+			after := func() {
+				hooked.after.Store(nil) // once
 				testutil.Must(t, peer.CloseWrite())
 				time.Sleep(10 * time.Millisecond)
 				testutil.Must(t, otherPeer.CloseWrite())
 				testutil.Await(t, o.Done()) // the hub is past the first FIN
-			}}
+			}
+			hooked.after.Store(&after)
 			c, err := how(hooked, &liveness.Config{PeerTimeout: time.Minute})
 			testutil.Must(t, err)
 			t.Cleanup(func() { c.Close() })

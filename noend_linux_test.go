@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -240,29 +239,6 @@ func (c askedInVain) isReset(t *testing.T) (valid bool) {
 	s.ended(liveness.ErrPeerReset)
 	s.checkRead(reset)
 	return true
-}
-
-// TestAbortedSocketIsAReset has the administrator destroy the socket, as by ss -K. The kernel
-// gives ECONNABORTED to the next Read; TCP_INFO does not tell it from a RST, so Err may say
-// ECONNRESET.
-func TestAbortedSocketIsAReset(t *testing.T) {
-	testutil.Deadline(t)
-	s := newScene(t, "tcp4")
-	_, port, err := net.SplitHostPort(s.bare.RemoteAddr().String())
-	testutil.Must(t, err)
-	_, ours, err := net.SplitHostPort(s.bare.LocalAddr().String())
-	testutil.Must(t, err)
-	out, err := exec.Command("ss", "-K", "-t", "dport", "=", port, "sport", "=", ours).CombinedOutput()
-	if !strings.Contains(string(out), port) {
-		t.Skipf("ss -K needs a privilege and CONFIG_INET_DIAG_DESTROY: %v, %s", err, out)
-	}
-	testutil.Await(t, s.watched().Done())
-	if err := s.watched().Err(); !errors.Is(err, liveness.ErrPeerReset) {
-		t.Errorf("Err() = %v, want a reset", err)
-	}
-	if got := testutil.ReadAll(s.conn); !errors.Is(got.Err, syscall.ECONNABORTED) || liveness.ReasonOf(got.Err) != liveness.ReasonReset {
-		t.Errorf("Read = %v", got.Err)
-	}
 }
 
 // TestCloseWriteBeforeWrapDoesNotMakeAFINAReset wraps a connection whose own FIN went before, on either side of the dial.

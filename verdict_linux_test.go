@@ -217,27 +217,14 @@ func stateOf(l *testutil.Line, local, remote net.Addr) (state string) {
 	return ""
 }
 
-// A heldConn has a SetDeadline that waits, for a lock perhaps.
-type heldConn struct {
-	net.Conn
-	tcp     *net.TCPConn
-	release chan struct{}
-}
-
-func (c *heldConn) NetConn() net.Conn { return c.tcp }
-
-func (c *heldConn) SetDeadline(t time.Time) error {
-	<-c.release
-	return c.tcp.SetDeadline(t)
-}
-
 func TestSetDeadlineThatBlocksDelaysNoOtherAndNoRefusal(t *testing.T) {
 	t.Parallel()
 	testutil.NeedsTCPInfo(t)
 	const timeout = 300 * time.Millisecond
 	conn, peer := testutil.Pair(t, "tcp4", testutil.Small)
-	held := &heldConn{conn, conn, make(chan struct{})}
-	l := testutil.LineOf(t, held, peer, &liveness.Config{ReadIdleTimeout: timeout})
+	slow := &slowConn{Conn: conn}
+	l := testutil.LineOf(t, slow, peer, &liveness.Config{ReadIdleTimeout: timeout})
+	slow.mu.Lock()
 	l.Park()
 	other := testutil.NewLine(t, &liveness.Config{ReadIdleTimeout: 2 * timeout})
 	other.Ends(liveness.ErrPeerIdle, other.Wrapped.Add(2*timeout), other.Wrapped.Add(idleBound(2*timeout)))
@@ -252,7 +239,7 @@ func TestSetDeadlineThatBlocksDelaysNoOtherAndNoRefusal(t *testing.T) {
 			t.Errorf("%s wrote %d bytes after the verdict", name, n)
 		}
 	}
-	close(held.release)
+	slow.mu.Unlock()
 	l.Refuses(liveness.ErrPeerIdle)
 	l.Must(l.Conn.Close())
 	if _, err := l.Conn.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -232,46 +231,5 @@ func TestListenerSaysSoIfItCanWatchNoConnection(t *testing.T) {
 			}
 			got.Close()
 		}
-	}
-}
-
-// A limitListener is that of golang.org/x/net/netutil: its connections hide what they wrap.
-type limitListener struct {
-	net.Listener
-	slots chan struct{}
-}
-
-type limitConn struct {
-	net.Conn
-	free func()
-}
-
-func (l *limitListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &limitConn{conn, sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (c *limitConn) Close() error { defer c.free(); return c.Conn.Close() }
-
-// TestLimitListenerAroundOursStillReports, and frees its slots.
-func TestLimitListenerAroundOursStillReports(t *testing.T) {
-	testutil.Deadline(t)
-	testutil.NeedsNotices(t)
-	ends := make(chan error, 9)
-	inner := testutil.Listen(t, "tcp4")
-	cfg := &liveness.Config{OnDisconnect: func(_ *liveness.Conn, err error) { ends <- err }}
-	l := &limitListener{liveness.NewListener(inner, cfg), make(chan struct{}, 1)}
-	for range 3 { // as many as there are, if each frees its slot
-		conn, peer := testutil.Accept(t, l)
-		peer.Close()
-		if err := testutil.Await(t, ends); !errors.Is(err, liveness.ErrPeerClosed) {
-			t.Errorf("reported %v", err)
-		}
-		conn.Close()
 	}
 }
