@@ -1,10 +1,12 @@
 package liveness_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,11 +155,17 @@ func TestParentOfAnotherTypeDelaysNobody(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
 				var read atomic.Bool
-				parent := newOwnContext(map[string]func(){
+				act := map[string]func(){
 					"blocks":  func() { <-release },
 					"reads":   func() { c.Read(make([]byte, 1)); read.Store(true) },
 					"is slow": func() { time.Sleep(20 * time.Millisecond) },
-				}[name])
+				}[name]
+				parent := newOwnContext(func() {
+					if bytes.Contains(debug.Stack(), []byte("/internal/watch.")) {
+						t.Error("a method of a context runs on a goroutine that all connections share")
+					}
+					act()
+				})
 				var ctx context.Context = parent
 				if connContext {
 					ctx = liveness.ConnContext(parent, c)

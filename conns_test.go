@@ -85,8 +85,9 @@ func TestConnsLosesTheForgotten(t *testing.T) {
 	checkConns(t, group)
 }
 
-// TestConnsHasThoseThatStay once, while others are added, closed and forgotten.
-func TestConnsHasThoseThatStay(t *testing.T) {
+// TestGroupIsSafeBesideWrapAndClose has Conns yield those that stay, once each, while others are added, closed and forgotten,
+// and every one is counted once.
+func TestGroupIsSafeBesideWrapAndClose(t *testing.T) {
 	testutil.Deadline(t)
 	group, stay := new(liveness.Group), new(liveness.Group)
 	var stays []*liveness.Conn
@@ -99,7 +100,7 @@ func TestConnsHasThoseThatStay(t *testing.T) {
 		return c
 	}
 	var work, looks sync.WaitGroup
-	for i := range 200 {
+	for i := range 100 {
 		if i%20 == 0 {
 			conn, _ := livenesstest.Pair(t, "tcp4")
 			stays = append(stays, wrap(t, conn, &liveness.Config{Group: stay}))
@@ -115,13 +116,18 @@ func TestConnsHasThoseThatStay(t *testing.T) {
 				return
 			default:
 				checkConns(t, stay, stays...)
+				for c := range group.Conns() {
+					c.Err()
+				}
+				group.Stats()
 				runtime.GC()
 			}
 		}
 	})
-	for range 4 {
+	const workers, each = 4, 500
+	for range workers {
 		work.Go(func() {
-			for i := range 2000 {
+			for i := range each {
 				if c := add(group); i%4 > 0 {
 					c.Close()
 				}
@@ -133,4 +139,7 @@ func TestConnsHasThoseThatStay(t *testing.T) {
 	looks.Wait()
 	testutil.Until(t, "none is open", func() bool { runtime.GC(); return group.Stats().Open == 0 })
 	checkConns(t, group)
+	if s := group.Stats(); s.Wrapped != workers*each || s.Local < workers*each*3/4 || s.Closed+s.Local > workers*each {
+		t.Errorf("%+v", s)
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -116,46 +115,6 @@ func TestGroupShutsDown(t *testing.T) {
 	go func() { waited <- group.Wait(t.Context()) }()
 	testutil.Must(t, group.Close())
 	testutil.Must(t, testutil.Await(t, waited))
-}
-
-// TestGroupIsSafeBesideWrapAndClose also counts every connection once.
-func TestGroupIsSafeBesideWrapAndClose(t *testing.T) {
-	testutil.Deadline(t)
-	group, stop := new(liveness.Group), make(chan struct{})
-	var work, looks sync.WaitGroup
-	looks.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				for c := range group.Conns() {
-					c.Err()
-				}
-				group.Stats()
-			}
-		}
-	})
-	const workers, each = 4, 200
-	for range workers {
-		work.Go(func() {
-			for range each {
-				near, far := net.Pipe()
-				c, err := liveness.Wrap(near, &liveness.Config{Group: group})
-				if err != nil {
-					t.Error(err)
-				}
-				far.Close()
-				c.Close()
-			}
-		})
-	}
-	work.Wait()
-	close(stop)
-	looks.Wait()
-	if s := group.Stats(); s.Open != 0 || s.Wrapped != workers*each || s.Closed+s.Local != workers*each {
-		t.Errorf("%+v", s)
-	}
 }
 
 func TestDialerWrapsWhatItDials(t *testing.T) {

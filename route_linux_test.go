@@ -1,7 +1,6 @@
 package liveness_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -18,9 +17,6 @@ import (
 	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/livenesstest"
 )
-
-// routesVariable says that the process is in a network namespace of its own.
-const routesVariable = "LIVENESS_TEST_ROUTES"
 
 // A breakage is one way in which a path with a router on it breaks.
 type breakage struct {
@@ -43,10 +39,12 @@ var breakages = []breakage{
 }
 
 func TestBrokenPathIsSurvivedOrLostInTime(t *testing.T) {
-	if os.Getenv(routesVariable) == "" {
-		t.Parallel()
-		testutil.NeedsTCPInfo(t)
-		runInNamespace(t)
+	t.Parallel()
+	testutil.NeedsTCPInfo(t)
+	if out, err := exec.Command("unshare", "-rn", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Skipf("no network namespace can be made here (unshare -rn ip): %v: %s", err, out)
+	}
+	if !testutil.Alone(t, "unshare", "-rn") {
 		return
 	}
 	for _, b := range breakages {
@@ -83,29 +81,6 @@ func (b breakage) play(t *testing.T) {
 			l.Refuses(liveness.ErrPeerLost)
 		} else if err := l.Ended(); !errors.Is(err, liveness.ErrPeerReset) {
 			t.Errorf("%s: reported %v; want %v", what, err, liveness.ErrPeerReset)
-		}
-	}
-}
-
-// runInNamespace runs the calling test again, as the root of namespaces of its own.
-func runInNamespace(t *testing.T) {
-	t.Helper()
-	if out, err := exec.Command("unshare", "-rn", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Skipf("no network namespace can be made here (unshare -rn ip): %v: %s", err, out)
-	}
-	executable, err := os.Executable()
-	if err != nil {
-		t.Skip(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "-rn", executable, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), routesVariable+"=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("%v\n%s", err, out)
-	}
-	for row := range strings.Lines(string(out)) {
-		if strings.Contains(row, "--- SKIP") {
-			t.Log(row)
 		}
 	}
 }

@@ -23,8 +23,9 @@ const aloneVariable = "LIVENESS_TEST_ALONE"
 func RunsAlone() bool { return os.Getenv(aloneVariable) != "" }
 
 // Alone runs the calling test again in a process of its own, so that nothing of other tests is taken for what it looks at,
-// and a crash or a deadlock is a failure of this test only. It reports true in that process.
-func Alone(t *testing.T) bool {
+// and a crash or a deadlock is a failure of this test only. It reports true in that process. The process is started by the
+// command in, if there is one.
+func Alone(t *testing.T, in ...string) bool {
 	t.Helper()
 	Deadline(t)
 	if os.Getenv(aloneVariable) == t.Name() {
@@ -35,7 +36,10 @@ func Alone(t *testing.T) bool {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testDeadline*3/4)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", fmt.Sprintf("-test.short=%t", testing.Short()))
+	executable, err := os.Executable()
+	Must(t, err)
+	args := append(in, executable, "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", fmt.Sprintf("-test.short=%t", testing.Short()))
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), aloneVariable+"="+t.Name())
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
