@@ -108,47 +108,6 @@ func TestVerdictAboveACipherReturnsNoRawBytes(t *testing.T) {
 	isVerdict(t, "Read", got.Err, liveness.ErrPeerStalled)
 }
 
-// TestRetryLoopEnds has a Read in the loop that goes on after time-outs of its own deadlines, as programs poll for their own
-// shutdown.
-func TestRetryLoopEnds(t *testing.T) {
-	t.Parallel()
-	for name, end := range map[string]func(*livenesstest.Peer, net.Conn){
-		"close":     func(peer *livenesstest.Peer, _ net.Conn) { peer.Close() },
-		"reset":     func(peer *livenesstest.Peer, _ net.Conn) { peer.Reset() },
-		"own Close": func(_ *livenesstest.Peer, conn net.Conn) { conn.Close() },
-		"verdict":   func(*livenesstest.Peer, net.Conn) {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			testutil.Deadline(t)
-			conn, peer := livenesstest.Pair(t, "tcp4")
-			cfg := &liveness.Config{}
-			if name == "verdict" {
-				cfg.StallTimeout = 200 * time.Millisecond
-			}
-			c := wrap(t, conn, cfg)
-			began, ended := make(chan struct{}), make(chan struct{})
-			go func() {
-				defer close(ended)
-				for n := 0; ; n++ {
-					c.SetReadDeadline(time.Now().Add(time.Millisecond))
-					_, err := c.Read(make([]byte, 1))
-					if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
-						return
-					}
-					if n == 0 {
-						close(began)
-					}
-				}
-			}()
-			testutil.Await(t, began)
-			if end(peer, c); name == "verdict" {
-				testutil.GoWrite(c)
-			}
-			testutil.Await(t, ended)
-		})
-	}
-}
-
 // TestReadDeliversResetAfterWriteTookIt resets under a reader and a writer. The Write often takes the error of the socket, and
 // a bare Read then finds an end of file. A stream that was reset never reads as complete.
 func TestReadDeliversResetAfterWriteTookIt(t *testing.T) {

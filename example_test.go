@@ -123,12 +123,12 @@ func ExampleConn_Context() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn, err := watched.Accept()
+	conn, err := watched.AcceptConn()
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := conn.(*liveness.Conn).Context(context.Background())
+	ctx, cancel := conn.Context(context.Background())
 	defer cancel()
 
 	client.Close()
@@ -222,20 +222,6 @@ func ExampleConfig_stallTimeout() {
 	// Output: true
 }
 
-// A client connects, and never sends a request.
-func ExampleConfig_readIdleTimeout() {
-	accepted, client := net.Pipe() // as well as a socket
-	defer client.Close()
-	conn, err := liveness.Wrap(accepted, &liveness.Config{ReadIdleTimeout: 200 * time.Millisecond})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = conn.Read(make([]byte, 1))
-	fmt.Println(errors.Is(err, liveness.ErrPeerIdle))
-	// Output: true
-}
-
 // A protocol's own ping finds a program that hangs while its kernel answers. If nothing comes back, the peer is idle.
 func ExampleConn_OnSilence() {
 	const patience = 200 * time.Millisecond
@@ -273,14 +259,14 @@ func ExampleConn_Ping() {
 		log.Fatal(err)
 	}
 	defer peer.Close()
-	conn, err := watched.Accept()
+	conn, err := watched.AcceptConn()
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	fmt.Println(conn.(*liveness.Conn).Ping(ctx))
+	fmt.Println(conn.Ping(ctx))
 	// Output: <nil>
 }
 
@@ -296,11 +282,10 @@ func ExampleConn_Status() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	accepted, err := watched.Accept()
+	conn, err := watched.AcceptConn()
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn := accepted.(*liveness.Conn)
 	defer conn.Close()
 	fmt.Println(conn.Status().State)
 	fmt.Fprint(peer, "last words")
@@ -327,11 +312,10 @@ func ExampleConfig_allowHalfClose() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	accepted, err := watched.Accept()
+	conn, err := watched.AcceptConn()
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn := accepted.(*liveness.Conn)
 	defer conn.Close()
 	upstream, server := net.Pipe()
 	go func() { // the server
@@ -391,27 +375,8 @@ func ExampleFrom() {
 	// Output: true true
 }
 
-// The reasons tell who ended a connection, and how.
-func ExampleConn_Err() {
-	reason := func(err error) string {
-		switch {
-		case err == nil:
-			return "connected"
-		case errors.Is(err, net.ErrClosed):
-			return "we closed it ourselves"
-		case errors.Is(err, liveness.ErrPeerClosed):
-			return "the peer closed it in order"
-		case errors.Is(err, liveness.ErrPeerReset):
-			return "the peer reset it"
-		case errors.Is(err, liveness.ErrPeerLost):
-			return "the peer's host cannot be reached"
-		case errors.Is(err, liveness.ErrPeerStalled):
-			return "the peer's program takes no data"
-		case errors.Is(err, liveness.ErrPeerIdle):
-			return "the peer sends nothing"
-		}
-		return "a reason of a later version: " + err.Error()
-	}
+// The reason tells who ended a connection, and how, in a word for logs and metrics.
+func ExampleReasonOf() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -422,20 +387,18 @@ func ExampleConn_Err() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	accepted, err := watched.Accept()
+	conn, err := watched.AcceptConn()
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn := accepted.(*liveness.Conn)
-	fmt.Println(reason(conn.Err()))
 	peer.(*net.TCPConn).SetLinger(0) // Close then sends a RST
 	peer.Close()
 	<-conn.Done()
 	conn.Close()
-	fmt.Println(reason(conn.Err())) // the first cause stays
-	// Output:
-	// connected
-	// the peer reset it
+	if reason := liveness.ReasonOf(conn.Err()); reason != liveness.ReasonLocal { // the first cause stays
+		fmt.Println("the peer ended it:", reason)
+	}
+	// Output: the peer ended it: reset
 }
 
 // Package net takes the tuning for connections that are not wrapped.

@@ -132,28 +132,16 @@ func TestConnThatDoesNotAnswerIsTakenForOpen(t *testing.T) {
 func TestAddressesThatBlockDelayNobody(t *testing.T) {
 	testutil.Deadline(t)
 	conn, _ := livenesstest.Pair(t, "tcp4")
-	coy := hiddenSlow{&slowConn{Conn: conn}}
-	coy.c.mu.Lock()
+	slow := &slowConn{Conn: conn}
+	slow.mu.Lock()
 	var c *liveness.Conn
-	testutil.Within(t, "Wrap", func() { c, _ = liveness.Wrap(coy, nil) })
+	testutil.Within(t, "Wrap", func() { c, _ = liveness.Wrap(hidden{slow}, nil) })
 	testutil.Within(t, "Close", func() { c.Close() })
-	coy.c.mu.Unlock()
+	slow.mu.Unlock()
 	if got := c.Err().Error(); !strings.Contains(got, "watch") || !errors.Is(c.Err(), net.ErrClosed) {
 		t.Errorf("Err() = %q", got)
 	}
 }
-
-// A hiddenSlow hides what is not in net.Conn.
-type hiddenSlow struct{ c *slowConn }
-
-func (h hiddenSlow) Read(b []byte) (int, error)         { return h.c.Read(b) }
-func (h hiddenSlow) Write(b []byte) (int, error)        { return h.c.Write(b) }
-func (h hiddenSlow) Close() error                       { return h.c.Close() }
-func (h hiddenSlow) LocalAddr() net.Addr                { return h.c.LocalAddr() }
-func (h hiddenSlow) RemoteAddr() net.Addr               { return h.c.RemoteAddr() }
-func (h hiddenSlow) SetDeadline(t time.Time) error      { return h.c.SetDeadline(t) }
-func (h hiddenSlow) SetReadDeadline(t time.Time) error  { return h.c.Conn.SetReadDeadline(t) }
-func (h hiddenSlow) SetWriteDeadline(t time.Time) error { return h.c.Conn.SetWriteDeadline(t) }
 
 // hidden hides what is not in net.Conn; selfish returns itself where it should return what it wraps.
 type (

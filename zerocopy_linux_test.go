@@ -35,6 +35,22 @@ func billed(t *testing.T, f func()) bill {
 	return bill{after.read - before.read, after.written - before.written, after.reads - before.reads, after.writes - before.writes}
 }
 
+// arrives runs f, which sends content and closes, and checks that it arrives. It returns the bill of f.
+func arrives(t *testing.T, peer net.Conn, content []byte, f func() (int64, error), closeAfter func() error) bill {
+	t.Helper()
+	got := testutil.GoReadAll(peer)
+	b := billed(t, func() {
+		if n, err := f(); n != int64(len(content)) || err != nil {
+			t.Errorf("sent %d of %d bytes: %v", n, len(content), err)
+		}
+	})
+	testutil.Must(t, closeAfter())
+	if got := testutil.Await(t, got); !bytes.Equal(got.Data, content) {
+		t.Errorf("%d of %d bytes arrived, or others: %v", len(got.Data), len(content), got.Err)
+	}
+	return b
+}
+
 func account(t *testing.T) (b bill) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/thread-self/io")
@@ -83,17 +99,7 @@ func TestFileGoesBySendfile(t *testing.T) {
 					file, err := os.Open(name)
 					testutil.Must(t, err)
 					defer file.Close()
-					got := testutil.GoReadAll(peer)
-					b := billed(t, func() {
-						if n, err := send(conn, file); n != copied || err != nil {
-							t.Errorf("sent %d of %d bytes: %v", n, copied, err)
-						}
-					})
-					conn.(interface{ CloseWrite() error }).CloseWrite()
-					if got := testutil.Await(t, got); !bytes.Equal(got.Data, content) {
-						t.Errorf("%d of %d bytes arrived, or others: %v", len(got.Data), copied, got.Err)
-					}
-					return b
+					return arrives(t, peer, content, func() (int64, error) { return send(conn, file) }, conn.(interface{ CloseWrite() error }).CloseWrite)
 				}
 				bare := run(livenesstest.Pair(t, network))
 				conn, peer := livenesstest.Pair(t, network)
@@ -141,18 +147,8 @@ func TestCopyBetweenConnsGoesBySplice(t *testing.T) {
 					if wrapTo {
 						out = wrap(t, out, nil)
 					}
-					got := testutil.GoReadAll(sink)
 					go func() { source.Write(content); source.CloseWrite() }()
-					b := billed(t, func() {
-						if n, err := c.copy(out, in); n != copied || err != nil {
-							t.Errorf("copied %d of %d bytes: %v", n, copied, err)
-						}
-					})
-					out.Close()
-					if got := testutil.Await(t, got); !bytes.Equal(got.Data, content) {
-						t.Errorf("%d of %d bytes arrived, or others: %v", len(got.Data), copied, got.Err)
-					}
-					return b
+					return arrives(t, sink, content, func() (int64, error) { return c.copy(out, in) }, out.Close)
 				}
 				bare, b := run(false, false), run(c.from, c.to)
 				if b.read >= throughUserSpace && (networks == "tcp4 tcp4" || bare.read < throughUserSpace) {
@@ -175,15 +171,9 @@ func TestWriteBuffersMakesFewSystemCalls(t *testing.T) {
 				for rest := content; len(rest) > 0; rest = rest[8:] {
 					buffers = append(buffers, rest[:8])
 				}
-				got := testutil.GoReadAll(peer)
-				b := billed(t, func() {
-					if written, err := write(&buffers); written != int64(len(content)) || err != nil || len(buffers) != 0 {
-						t.Errorf("wrote %d of %d bytes: %v; %d buffers are left", written, len(content), err, len(buffers))
-					}
-				})
-				conn.Close()
-				if got := testutil.Await(t, got); !bytes.Equal(got.Data, content) {
-					t.Errorf("%d of %d bytes arrived, or others: %v", len(got.Data), len(content), got.Err)
+				b := arrives(t, peer, content, func() (int64, error) { return write(&buffers) }, conn.Close)
+				if len(buffers) != 0 {
+					t.Errorf("%d buffers are left", len(buffers))
 				}
 				return b
 			}
