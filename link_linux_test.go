@@ -98,12 +98,18 @@ func wrapLinked(t *testing.T, l *rig.Link, cfg liveness.Config, bare, peer *net.
 func (c *linked) exchange(t *testing.T) {
 	t.Helper()
 	for n := 0; n < 4 || n < 50 && c.conn.Status().RTT > 100*time.Millisecond; n++ {
-		for _, d := range [][2]net.Conn{{c.conn, c.peer}, {c.peer, c.conn}} {
-			_, err := d[0].Write([]byte("x"))
-			require.NoError(t, err)
-			_, err = io.ReadFull(d[1], make([]byte, 1))
-			require.NoError(t, err)
-		}
+		bothWays(t, c.conn, c.peer)
+	}
+}
+
+// bothWays carries a byte each way.
+func bothWays(t *testing.T, a, b net.Conn) {
+	t.Helper()
+	for _, d := range [][2]net.Conn{{a, b}, {b, a}} {
+		_, err := d[0].Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = io.ReadFull(d[1], make([]byte, 1))
+		require.NoError(t, err)
 	}
 }
 
@@ -331,8 +337,18 @@ func tryWindowUpdate(t *testing.T, probed, idle time.Duration) (valid bool) {
 	const total = 520_000
 	l := newLink(t, rig.Options{Paths: rig.Both(rig.Path{Delay: 10 * time.Millisecond})})
 	require.NoError(t, l.Sysctl(rig.Local, "net.ipv4.tcp_rmem", "4096 65536 65536"))
-	c := connectLinked(t, l, liveness.Config{ReadIdleTimeout: idle})
-	c.exchange(t) // the first probe comes after a retransmission time-out, which the library does not know
+	bare, peer, err := l.Connect()
+	require.NoError(t, err)
+	defer peer.Close()
+	for range 10 {
+		bothWays(t, bare, peer)
+	}
+	// The next probe is due after twice the last pause, which is as long as the window was closed and one retransmission
+	// time-out of the peer. The library does not know that one.
+	rto := func() time.Duration { return time.Duration(tcpInfo(t, peer).Rto) * time.Microsecond }
+	idle = max(idle, 2*rto())
+	probed = max(probed, idle*14/10)
+	c := wrapLinked(t, l, liveness.Config{ReadIdleTimeout: idle}, bare, peer)
 	go c.peer.Write(make([]byte, total))
 	for last := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		heard := l.Heard(c.bare).LastHeard(time.Now())
@@ -341,16 +357,19 @@ func tryWindowUpdate(t *testing.T, probed, idle time.Duration) (valid bool) {
 		}
 		last = heard
 	}
+	if rto() > idle*3/4 {
+		return false // the relay had no processor
+	}
 	select {
 	case end := <-c.ended:
 		if silence, _ := c.silent(end); silence >= idle {
-			return false // not even probes came, for the relay had no processor
+			return false // not even probes came
 		}
 		require.NoError(t, end.err, "the clock ran while the window was closed")
 	default:
 	}
 	l.Cut()
-	received, err := 0, error(nil)
+	received := 0
 	opened := time.Now()
 	for buf := make([]byte, 1<<16); err == nil && time.Since(opened) < 300*time.Millisecond; {
 		var n int
