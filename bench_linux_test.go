@@ -17,9 +17,7 @@ import (
 // pollFD is what a live connection costs at least: one system call.
 func pollFD(tb testing.TB, c *liveness.Conn) func() {
 	raw, err := c.SyscallConn()
-	if err != nil {
-		tb.Fatal(err)
-	}
+	testutil.Must(tb, err)
 	fds := make([]unix.PollFd, 1)
 	poll := func(fd uintptr) {
 		fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
@@ -30,7 +28,7 @@ func pollFD(tb testing.TB, c *liveness.Conn) func() {
 
 // The yardstick of Alive and Check.
 func BenchmarkPoll(b *testing.B) {
-	c, _ := benchConn(b)
+	c := benchConn(b)
 	for poll := pollFD(b, c); b.Loop(); {
 		poll()
 	}
@@ -70,7 +68,7 @@ func TestTargets(t *testing.T) {
 	if os.Getenv("LIVENESS_TARGETS") == "" || race.Enabled {
 		t.Skip("LIVENESS_TARGETS is not set, or the race detector slows things down")
 	}
-	c, _ := benchConn(t)
+	c := benchConn(t)
 	ratio := func(what string, limit float64, n int, f, yardstick func()) {
 		var took [2][]float64
 		for round := range 41 {
@@ -96,11 +94,7 @@ func TestTargets(t *testing.T) {
 	conns, _, closeAll := benchMany(t, 1000)
 	defer closeAll()
 	for _, conn := range conns {
-		w, err := liveness.Wrap(conn, &liveness.Config{OnDisconnect: func(*liveness.Conn, error) {}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
+		wrap(t, conn, &liveness.Config{OnDisconnect: func(*liveness.Conn, error) {}})
 	}
 	used := func() time.Duration {
 		var r unix.Rusage

@@ -7,24 +7,15 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
 	"github.com/go-liveness/liveness/internal/testutil/race"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
-// benchConn is a wrapped connection, and benchBare one that is not.
-func benchConn(tb testing.TB) (*liveness.Conn, *livenesstest.Peer) {
-	bare, peer := benchBare(tb)
-	c, err := liveness.Wrap(bare, nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { c.Close() })
-	return c, peer
-}
-
-func benchBare(tb testing.TB) (*net.TCPConn, *livenesstest.Peer) {
-	conn, peer := livenesstest.Pair(tb, "tcp4")
-	return conn.(*net.TCPConn), peer
+// benchConn is a wrapped connection.
+func benchConn(tb testing.TB) *liveness.Conn {
+	bare, _ := livenesstest.Pair(tb, "tcp4")
+	return wrap(tb, bare, nil)
 }
 
 // benchCall measures a call that returns the reason for an end, of which there is none.
@@ -37,14 +28,14 @@ func benchCall(b *testing.B, call func() error) {
 	}
 }
 
-func BenchmarkErr(b *testing.B) { c, _ := benchConn(b); benchCall(b, c.Err) }
+func BenchmarkErr(b *testing.B) { c := benchConn(b); benchCall(b, c.Err) }
 func BenchmarkStatus(b *testing.B) {
-	c, _ := benchConn(b)
+	c := benchConn(b)
 	benchCall(b, func() error { return c.Status().Err })
 }
 
 func BenchmarkAlive(b *testing.B) {
-	c, _ := benchConn(b)
+	c := benchConn(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if !c.Alive() {
@@ -54,8 +45,8 @@ func BenchmarkAlive(b *testing.B) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	c, _ := benchConn(b)
-	bare, _ := benchBare(b)
+	c := benchConn(b)
+	bare, _ := livenesstest.Pair(b, "tcp4")
 	b.Run("wrapped", func(b *testing.B) { benchCall(b, func() error { return liveness.Check(c) }) })
 	b.Run("bare", func(b *testing.B) { benchCall(b, func() error { return liveness.Check(bare) }) })
 }
@@ -71,10 +62,10 @@ func BenchmarkWrapPeerTimeout(b *testing.B) { benchWrap(b, &liveness.Config{Peer
 // benchWrap measures Wrap and Close.
 func benchWrap(b *testing.B, cfg *liveness.Config) {
 	benchConn(b) // keeps what connections share
-	bare, _ := benchBare(b)
+	bare, _ := livenesstest.Pair(b, "tcp4")
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := liveness.Wrap(endlessConn{bare}, cfg)
+		c, err := liveness.Wrap(endlessConn{bare.(*net.TCPConn)}, cfg)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -84,10 +75,7 @@ func benchWrap(b *testing.B, cfg *liveness.Config) {
 
 // benchMany makes n connections. It skips the test if the system does not have so many.
 func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Peer, closeAll func()) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	listener := testutil.Listen(tb, "tcp4")
 	closeAll = func() {
 		listener.Close()
 		for _, peer := range peers {
@@ -117,8 +105,8 @@ func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Pe
 // benchRetained returns the bytes that one of n wrapped connections keeps beyond the bare
 // one, its part of the tables included, and the goroutines that all of them together add.
 func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, goroutines int) {
-	first, _ := benchConn(tb) // what connections share is there
-	defer first.Close()       // and then the tables are given back
+	first := benchConn(tb) // what connections share is there
+	defer first.Close()    // and then the tables are given back
 	conns, _, closeAll := benchMany(tb, n)
 	defer closeAll()
 	heap := func() int64 {
@@ -133,9 +121,7 @@ func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, g
 	before, had := heap(), runtime.NumGoroutine()
 	for i, conn := range conns {
 		c, err := liveness.Wrap(conn, cfg)
-		if err != nil {
-			tb.Fatal(err)
-		}
+		testutil.Must(tb, err)
 		wrapped[i] = c
 	}
 	bytes, goroutines = float64(heap()-before)/float64(n), runtime.NumGoroutine()-had

@@ -34,9 +34,7 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	testutil.NeedsTCPInfo(t)
 	const timeout, children = time.Second, 25
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	n := min(1500, int(limit.Cur)/2-500)
 	if testing.Short() {
 		n = min(n, 500)
@@ -53,9 +51,7 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 			last.Store(max(last.Load(), int64(time.Since(began))))
 			all.Done()
 		}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		ctx, cancel := c.Context(t.Context())
 		defer cancel()
 		for range children {
@@ -121,9 +117,7 @@ func missingPage(t *testing.T) (page []byte, release func()) {
 	}
 	size := os.Getpagesize()
 	page, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	address := uint64(uintptr(unsafe.Pointer(&page[0])))
 	// The structures and numbers of linux/userfaultfd.h.
 	handshake := [3]uint64{api, features}

@@ -106,15 +106,6 @@ func TestPeerThatRepeatsItselfIsHeard(t *testing.T) {
 	c.unacknowledged(t, since, timeout)
 }
 
-func tcpInfo(t *testing.T, conn *net.TCPConn) (info *unix.TCPInfo) {
-	t.Helper()
-	raw, err := conn.SyscallConn()
-	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
-	require.NoError(t, err)
-	return info
-}
-
 // An administrator's ss -K ends a connection here (sock_diag_destroy in net/core/sock_diag.c).
 // Only who takes the kernel's error learns that it was no RST.
 func TestDestroyedSocketIsReportedAsReset(t *testing.T) {

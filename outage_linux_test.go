@@ -88,7 +88,7 @@ func (c outage) play(t *testing.T) (valid bool) {
 // one is about to be sent.
 func probedRarely(l *testutil.Line) {
 	testutil.SetOption(l.TB, l.Bare, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 120_000)
-	l.Wait("probed four times", func(s liveness.Status) bool { i := info(l); return i.Backoff >= 4 && i.Probes == 0 })
+	l.Wait("probed four times", func(s liveness.Status) bool { i := tcpInfo(l.TB, l.Bare); return i.Backoff >= 4 && i.Probes == 0 })
 	l.LivesFor(time.Until(heard(l).Add(2800 * time.Millisecond))) // of the 3.2 s to the fifth
 }
 
@@ -123,7 +123,7 @@ func TestProbesUnansweredBeforeWrapDoNotCount(t *testing.T) {
 		bare := &testutil.Line{TB: t, Bare: conn, Peer: peer}
 		bare.Must(conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 100}))
 		mend, began := bare.Cut(testutil.Both), time.Now()
-		testutil.Until(t, "probed as often as PeerTimeout allows for", func() bool { return info(bare).Probes >= uint8(want.Count) })
+		testutil.Until(t, "probed as often as PeerTimeout allows for", func() bool { return tcpInfo(bare.TB, bare.Bare).Probes >= uint8(want.Count) })
 		l := testutil.LineOf(t, conn, peer, &liveness.Config{PeerTimeout: shortest})
 		defer l.Conn.Close()
 		if s := l.Conn.Status(); s.Probes < want.Count || s.DetectWithin > idle.within(shortest) {

@@ -58,15 +58,7 @@ func restored(l *testutil.Line, before string) {
 }
 
 // segments counts what the peer's host has received.
-func segments(l *testutil.Line) (n uint32) {
-	l.Helper()
-	testutil.Control(l.TB, l.Peer.NetConn().(*net.TCPConn), func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		n = info.Segs_in
-		return err
-	})
-	return n
-}
+func segments(l *testutil.Line) uint32 { return tcpInfo(l.TB, l.Peer.NetConn()).Segs_in }
 
 // An optioned connection has options that the application has set.
 type optioned struct {
@@ -272,11 +264,7 @@ func TestPingIsUnsupportedWhereNothingCanBeAsked(t *testing.T) {
 	conns := map[string]net.Conn{"pipe": pipe}
 	conns["unix"], _ = livenesstest.Pair(t, "unix")
 	for name, conn := range conns {
-		c, err := liveness.Wrap(conn, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := wrap(t, conn, nil)
 		if err := c.Ping(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s: Ping returned %v", name, err)
 		}

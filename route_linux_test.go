@@ -156,9 +156,7 @@ func (r route) line(cfg *liveness.Config) *testutil.Line {
 	var conn, far net.Conn
 	var err error
 	r[0].in(func() { listener, err = (&net.ListenConfig{KeepAlive: -1}).Listen(t.Context(), "tcp4", "10.1.0.1:0") })
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer listener.Close()
 	r[2].in(func() {
 		far, err = (&net.Dialer{KeepAlive: -1, Timeout: testutil.Patience}).Dial("tcp4", listener.Addr().String())
@@ -166,9 +164,7 @@ func (r route) line(cfg *liveness.Config) *testutil.Line {
 	if err == nil {
 		conn, err = listener.Accept()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { conn.Close(); far.Close() })
 	return testutil.LineOf(t, conn, livenesstest.NewPeer(far), cfg)
 }

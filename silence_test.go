@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-liveness/liveness"
+	"github.com/go-liveness/liveness/internal/testutil"
 )
 
 // The contract of OnSilence, with exact times: a net.Pipe in a bubble has its own clock. The
@@ -33,9 +34,7 @@ func inBubble(t *testing.T, f func(p *quietPipe)) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		c, err := liveness.Wrap(near, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		read := make(chan struct{})
 		go func() {
 			defer close(read)
@@ -196,9 +195,7 @@ func TestReadIdleTimeoutCountsWhileAReadWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		c, err := liveness.Wrap(near, &liveness.Config{ReadIdleTimeout: silence})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer far.Close()
 		defer c.Close()
 		began := time.Now()

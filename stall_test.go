@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -323,13 +322,9 @@ func TestFullReceiveBufferStopsTheReadIdleClock(t *testing.T) {
 }
 
 // notSent counts what waits at the peer behind our closed window.
-func notSent(tb testing.TB, peer *livenesstest.Peer) (n uint32) {
-	testutil.Control(tb, peer.NetConn().(*net.TCPConn), func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil && info.Snd_wnd == 0 {
-			n = info.Notsent_bytes
-		}
-		return err
-	})
-	return n
+func notSent(tb testing.TB, peer *livenesstest.Peer) uint32 {
+	if info := tcpInfo(tb, peer.NetConn()); info.Snd_wnd == 0 {
+		return info.Notsent_bytes
+	}
+	return 0
 }

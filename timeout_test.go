@@ -210,7 +210,7 @@ var otherVanishings = []vanishing{
 	{name: "idle after our FIN", connect: func(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 		l := testutil.NewLine(tb, cfg)
 		l.Must(l.Conn.CloseWrite())
-		testutil.Until(tb, "in FIN_WAIT2", func() bool { return info(l).State == unix.BPF_TCP_FIN_WAIT2 })
+		testutil.Until(tb, "in FIN_WAIT2", func() bool { return tcpInfo(l.TB, l.Bare).State == unix.BPF_TCP_FIN_WAIT2 })
 		return l
 	}},
 	{name: "in flight before Wrap", load: inFlight, connect: vanishedBefore, act: func(*testutil.Line) {}},
@@ -317,10 +317,10 @@ func handshaking(tb testing.TB, cfg *liveness.Config) *testutil.Line {
 	return l
 }
 
-// info asks the kernel, around the library.
-func info(l *testutil.Line) (info *unix.TCPInfo) {
-	l.Helper()
-	testutil.Control(l.TB, l.Bare, func(fd int) (err error) {
+// tcpInfo asks the kernel, around the library.
+func tcpInfo(tb testing.TB, conn net.Conn) (info *unix.TCPInfo) {
+	tb.Helper()
+	testutil.Control(tb, conn, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		return err
 	})

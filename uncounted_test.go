@@ -36,11 +36,7 @@ func onUncounted(t *testing.T, cfg *liveness.Config, f func(t *testing.T, c *liv
 			t.Parallel()
 			conn, peer := livenesstest.Pair(t, network)
 			peer.SetDeadline(time.Now().Add(time.Minute))
-			c, err := liveness.Wrap(conn, cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			c := wrap(t, conn, cfg)
 			f(t, c, peer)
 		})
 	}
