@@ -36,7 +36,6 @@ func BenchmarkPoll(b *testing.B) {
 
 // TestMemoryOfAConnection counts what a connection keeps beyond the bare one, in a process of its own.
 func TestMemoryOfAConnection(t *testing.T) {
-	t.Parallel()
 	if race.Enabled {
 		t.Skip("the race detector needs memory of its own")
 	}

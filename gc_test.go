@@ -257,7 +257,6 @@ func TestNothingRunsWithoutASocket(t *testing.T) {
 // TestNothingIsLeftAfterTheLastClose uses everything that a Conn has, and ends it in every way. As long as one lives, one
 // goroutine serves all; right after the last Close there is none, and no descriptor.
 func TestNothingIsLeftAfterTheLastClose(t *testing.T) {
-	t.Parallel()
 	if !testutil.Alone(t) {
 		return
 	}

@@ -446,7 +446,6 @@ func explore(begin func() *episode, depth int, moves, steps []move) (all []*epis
 }
 
 func TestEveryOrderOfEventsIsToldAsItWas(t *testing.T) {
-	t.Parallel()
 	depth := 4
 	if testing.Short() || race.Enabled {
 		depth = 3

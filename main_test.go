@@ -13,7 +13,7 @@ import (
 // TestMain fails if the library has left a goroutine behind once every test has closed its connections.
 func TestMain(m *testing.M) {
 	livenesstest.Main()
-	testutil.MostlyWait(400)
+	testutil.MostlyWait(128)
 	code := m.Run()
 	if left := testutil.LeftGoroutines(); code == 0 && len(left) > 0 && !testutil.RunsAlone() {
 		fmt.Fprintf(os.Stderr, "goroutines of the library are left:\n\n%s\n", strings.Join(left, "\n\n"))
