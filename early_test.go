@@ -75,7 +75,7 @@ func TestFINThatComesWhileWrapRunsIsNotLost(t *testing.T) {
 // The kernel shows the FIN, and then the RST that follows it. A check in between sees the one or the other.
 func TestCheckBetweenFINAndRSTSeesAnEnd(t *testing.T) {
 	testutil.Deadline(t)
-	for range 300 {
+	for range 100 {
 		conn, peer := livenesstest.Pair(t, "tcp4")
 		testutil.Must(t, peer.CloseWrite())
 		testutil.Until(t, "the FIN", func() bool { return liveness.Check(conn) != nil })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-liveness/liveness"
 	"github.com/go-liveness/liveness/internal/testutil"
+	shared "github.com/go-liveness/liveness/internal/watch"
 	"github.com/go-liveness/liveness/livenesstest"
 )
 
@@ -24,14 +25,19 @@ func collected(t *testing.T, peer net.Conn) {
 	testutil.Until(t, "the forgotten connection is closed", func() bool { runtime.GC(); return len(end) > 0 })
 }
 
-// TestForgottenConnIsFreed forgets many, of which none owes a call, and some whose registrations were all taken back.
+// TestForgottenConnIsFreed forgets many, of which none owes a call, and some whose registrations were all taken back. They are
+// counted no longer, and leave no entry behind.
 func TestForgottenConnIsFreed(t *testing.T) {
 	testutil.Deadline(t)
 	l := testutil.Listen(t, "tcp4")
+	group, before := new(liveness.Group), shared.State().Clients
 	var ends []<-chan testutil.Stream
-	for i := range 300 {
+	for i := range 200 {
+		near, _ := net.Pipe()
+		_, err := liveness.Wrap(near, &liveness.Config{Group: group})
+		testutil.Must(t, err)
 		conn, peer := testutil.Accept(t, l)
-		c, err := liveness.Wrap(conn, nil)
+		c, err := liveness.Wrap(conn, &liveness.Config{Group: group})
 		testutil.Must(t, err)
 		switch i % 4 {
 		case 1:
@@ -51,8 +57,10 @@ func TestForgottenConnIsFreed(t *testing.T) {
 	}
 	testutil.Until(t, "every forgotten connection is closed", func() bool {
 		runtime.GC()
-		return !slices.ContainsFunc(ends, func(end <-chan testutil.Stream) bool { return len(end) == 0 })
+		return group.Stats().Open == 0 && shared.State().Clients <= before &&
+			!slices.ContainsFunc(ends, func(end <-chan testutil.Stream) bool { return len(end) == 0 })
 	})
+	checkConns(t, group)
 }
 
 // TestForgottenConnThatOwesACallIsKept until the call, and is freed then.
