@@ -103,19 +103,19 @@ func benchMany(tb testing.TB, n int) (conns []net.Conn, peers []*livenesstest.Pe
 }
 
 // benchRetained returns the bytes that one of n wrapped connections keeps beyond the bare
-// one, its part of the tables included, and the goroutines that all of them together add.
-func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, goroutines int) {
+// one, its part of the tables included, how often Wrap allocates, and the goroutines that
+// all of them together add.
+func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes, allocs float64, goroutines int) {
 	first := benchConn(tb) // what connections share is there
 	defer first.Close()    // and then the tables are given back
 	conns, _, closeAll := benchMany(tb, n)
 	defer closeAll()
-	heap := func() int64 {
-		var m runtime.MemStats
+	heap := func() (m runtime.MemStats) {
 		for range 3 {
 			runtime.GC()
 		}
 		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
+		return m
 	}
 	wrapped := make([]*liveness.Conn, n)
 	before, had := heap(), runtime.NumGoroutine()
@@ -124,18 +124,21 @@ func benchRetained(tb testing.TB, n int, cfg *liveness.Config) (bytes float64, g
 		testutil.Must(tb, err)
 		wrapped[i] = c
 	}
-	bytes, goroutines = float64(heap()-before)/float64(n), runtime.NumGoroutine()-had
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	allocs = float64(after.Mallocs-before.Mallocs) / float64(n)
+	bytes, goroutines = (float64(heap().HeapAlloc)-float64(before.HeapAlloc))/float64(n), runtime.NumGoroutine()-had
 	for _, c := range wrapped {
 		c.Close()
 	}
-	return bytes, goroutines
+	return bytes, allocs, goroutines
 }
 
 func BenchmarkRetained(b *testing.B) {
 	for name, cfg := range map[string]*liveness.Config{"watched": nil, "callback": {OnDisconnect: func(*liveness.Conn, error) {}}, "PeerTimeout": {PeerTimeout: time.Minute}} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				bytes, goroutines := benchRetained(b, 1000, cfg)
+				bytes, _, goroutines := benchRetained(b, 1000, cfg)
 				b.ReportMetric(bytes, "B/conn")
 				b.ReportMetric(float64(goroutines), "goroutines")
 			}
