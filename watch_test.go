@@ -2,7 +2,6 @@ package liveness_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -146,33 +145,16 @@ func TestWatchFindsAPeerThatVanished(t *testing.T) {
 	}
 }
 
-func TestWatchAndWrapRefuseWhatIsWatched(t *testing.T) {
+func TestWatchRefusesWhatItCannotWatch(t *testing.T) {
 	testutil.Deadline(t)
 	needsChecks(t)
-	watched, _ := livenesstest.Pair(t, "tcp4")
-	beside(t, watched, nil)
-	wrapped, _ := livenesstest.Pair(t, "tcp4")
-	c := wrap(t, wrapped, nil)
-	for name, again := range map[string]func() (*liveness.Conn, error){
-		"Watch of what is watched": func() (*liveness.Conn, error) { return liveness.Watch(watched, nil) },
-		"Wrap of what is watched":  func() (*liveness.Conn, error) { return liveness.Wrap(watched, nil) },
-		"Watch of a *Conn":         func() (*liveness.Conn, error) { return liveness.Watch(c, nil) },
-		"Watch of what is wrapped": func() (*liveness.Conn, error) { return liveness.Watch(wrapped, nil) },
-		"Watch above a *Conn":      func() (*liveness.Conn, error) { return liveness.Watch(tls.Client(c, new(tls.Config)), nil) },
-		"nil":                      func() (*liveness.Conn, error) { return liveness.Watch(nil, nil) },
-	} {
-		if got, err := again(); got != nil || err == nil {
-			t.Errorf("%s: %v, %v", name, got, err)
-		}
-	}
 	near, _ := net.Pipe()
-	if c, err := liveness.Watch(near, nil); c != nil || !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Watch of a net.Pipe: %v, %v", c, err)
-	}
 	closed, _ := livenesstest.Pair(t, "tcp4")
 	closed.Close()
-	if _, err := liveness.Watch(closed, nil); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Watch of a closed connection: %v", err)
+	for conn, want := range map[net.Conn]error{nil: nil, near: errors.ErrUnsupported, closed: net.ErrClosed} {
+		if c, err := liveness.Watch(conn, nil); c != nil || err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("Watch of a %T: %v, %v; want %v", conn, c, err, want)
+		}
 	}
 }
 

@@ -116,24 +116,37 @@ func wantPermanent(t *testing.T, l net.Listener, text string) {
 // TestWrapTwiceIsRefused watches a connection a second time, in every form.
 func TestWrapTwiceIsRefused(t *testing.T) {
 	testutil.Deadline(t)
-	refused := func(what string, conn net.Conn, cfg *liveness.Config) {
-		t.Helper()
-		c, err := liveness.Wrap(conn, cfg)
-		var op *net.OpError
-		if c != nil || !errors.As(err, &op) || op.Temporary() || op.Timeout() || !strings.Contains(err.Error(), "wrapped already") {
-			t.Errorf("%s: Wrap = %v, %v", what, c, err)
-		}
-	}
 	conn, peer := livenesstest.Pair(t, "tcp4")
 	w := watch(t, conn, liveness.Config{})
+	watched, _ := livenesstest.Pair(t, "tcp4")
+	beside(t, watched, nil)
 	if again, err := liveness.Wrap(w.conn, nil); again != w.conn || err != nil {
 		t.Errorf("Wrap(c, nil) = %p, %v, want c itself, %p", again, err, w.conn)
 	}
 	server, _ := testutil.TLSConfigs(t)
-	refused("a Conn and a Config", w.conn, &liveness.Config{})
-	refused("above a Conn", tls.Server(w.conn, server), nil)
-	if testutil.Notices { // two checks do not meet
-		refused("the bare connection", conn, &liveness.Config{OnDisconnect: func(*liveness.Conn, error) { t.Error("a Conn that was not returned was reported") }})
+	never := &liveness.Config{OnDisconnect: func(*liveness.Conn, error) { t.Error("a Conn that was not returned was reported") }}
+	for name, c := range map[string]struct {
+		how  func(net.Conn, *liveness.Config) (*liveness.Conn, error)
+		conn net.Conn
+		cfg  *liveness.Config
+	}{
+		"Wrap of a Conn, with a Config": {liveness.Wrap, w.conn, never},
+		"Wrap above a Conn":             {liveness.Wrap, tls.Server(w.conn, server), nil},
+		"Wrap of the bare connection":   {liveness.Wrap, conn, never},
+		"Wrap of what is watched":       {liveness.Wrap, watched, nil},
+		"Watch of a Conn":               {liveness.Watch, w.conn, nil},
+		"Watch above a Conn":            {liveness.Watch, tls.Server(w.conn, server), nil},
+		"Watch of the bare connection":  {liveness.Watch, conn, nil},
+		"Watch of what is watched":      {liveness.Watch, watched, nil},
+	} {
+		if !testutil.Notices && (c.conn == conn || c.conn == watched) {
+			continue // two checks do not meet
+		}
+		got, err := c.how(c.conn, c.cfg)
+		var op *net.OpError
+		if got != nil || !errors.As(err, &op) || op.Temporary() || op.Timeout() || !strings.Contains(err.Error(), "wrapped already") {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
 	}
 	w.lives(liveness.Connected)
 	peer.CloseWrite()
