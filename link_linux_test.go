@@ -517,7 +517,7 @@ func testLinkOrphan(t *testing.T) {
 				gone[conn] = time.Since(began)
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // a list of sockets costs milliseconds
 	}
 	t.Logf("bare %v, ours %v", gone[bare], gone[c.bare])
 	require.Len(t, gone, 2, "an orphan is left")

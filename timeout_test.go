@@ -49,7 +49,7 @@ func (what load) within(timeout time.Duration) time.Duration {
 func (what load) prepare(l *testutil.Line) {
 	switch what {
 	case unsent:
-		l.Take(64<<10, 0)
+		l.Take(64<<10, 10*time.Millisecond)
 	case closedWindow:
 		l.Fill()
 		l.WaitState(liveness.Stalled)

@@ -78,6 +78,7 @@ const (
 
 // TestFileGoesBySendfile in every way in which programs send one, as on the bare connection.
 func TestFileGoesBySendfile(t *testing.T) {
+	t.Parallel()
 	content := pattern(copied)
 	name := filepath.Join(t.TempDir(), "file")
 	testutil.Must(t, os.WriteFile(name, content, 0o600))
@@ -114,6 +115,7 @@ func TestFileGoesBySendfile(t *testing.T) {
 
 // TestCopyBetweenConnsGoesBySplice as between bare connections.
 func TestCopyBetweenConnsGoesBySplice(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		how      string
 		from, to bool // wrapped
@@ -161,6 +163,7 @@ func TestCopyBetweenConnsGoesBySplice(t *testing.T) {
 
 // TestWriteBuffersMakesFewSystemCalls as net.Buffers does on the bare connection.
 func TestWriteBuffersMakesFewSystemCalls(t *testing.T) {
+	t.Parallel()
 	const n = 1000
 	content := pattern(8 * n)
 	for _, network := range testutil.Networks {
