@@ -177,7 +177,7 @@ var queues = map[string]func(t *testing.T, l *testutil.Line){
 	},
 	"urgent data": func(t *testing.T, l *testutil.Line) { // at which SIOCINQ stops
 		testutil.NeedsCountBehindUrgent(t)
-		testutil.Control(t, l.Peer.NetConn().(*net.TCPConn), func(fd int) error { return unix.Sendto(fd, []byte{'!'}, unix.MSG_OOB, nil) })
+		testutil.Control(t, l.Peer.NetConn(), func(fd int) error { return unix.Sendto(fd, []byte{'!'}, unix.MSG_OOB, nil) })
 		l.Peer.Write(make([]byte, 100))
 		testutil.Until(t, "received", func() bool { return tcpInfo(l.TB, l.Bare).Bytes_received == 101 })
 		if s := l.Conn.Status(); s.Unread < 100 || s.Unread > 101 {

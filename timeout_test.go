@@ -228,8 +228,9 @@ var otherVanishings = []vanishing{
 	{name: "written 20% after, retransmitted rarely", load: inFlight, connect: rarely, config: liveness.Config{PeerTimeout: 10 * time.Second}, act: writeAfter(2 * time.Second)},
 	// The peer's data arrive, and nothing of ours does.
 	{name: "one way", load: inFlight, cut: testutil.ToPeer, words: "nothing acknowledged for ", act: func(l *testutil.Line) {
-		// The peer is not acknowledged either, so that it is soon heard by its retransmissions alone.
-		testutil.SetOption(l.TB, l.Peer.NetConn().(*net.TCPConn), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 1000)
+		// The peer is not acknowledged either, so that it is soon heard by its retransmissions alone. It must not give up first.
+		testutil.SetOption(l.TB, l.Peer.NetConn(), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, 1000)
+		testutil.SetOption(l.TB, l.Peer.NetConn(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(time.Minute/time.Millisecond))
 		write(l)
 		every(l, 200*time.Millisecond, func() error { _, err := l.Peer.Write([]byte("x")); return err })
 		l.Park()
