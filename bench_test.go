@@ -51,11 +51,6 @@ func BenchmarkCheck(b *testing.B) {
 	b.Run("bare", func(b *testing.B) { benchCall(b, func() error { return liveness.Check(bare) }) })
 }
 
-// An endlessConn survives its Close, so that a benchmark need not make one for each round.
-type endlessConn struct{ *net.TCPConn }
-
-func (endlessConn) Close() error { return nil }
-
 func BenchmarkWrap(b *testing.B)            { benchWrap(b, nil) }
 func BenchmarkWrapPeerTimeout(b *testing.B) { benchWrap(b, &liveness.Config{PeerTimeout: time.Minute}) }
 
@@ -65,7 +60,7 @@ func benchWrap(b *testing.B, cfg *liveness.Config) {
 	bare, _ := livenesstest.Pair(b, "tcp4")
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := liveness.Wrap(endlessConn{bare.(*net.TCPConn)}, cfg)
+		c, err := liveness.Wrap(pooledConn{bare.(*net.TCPConn)}, cfg)
 		if err != nil {
 			b.Fatal(err)
 		}

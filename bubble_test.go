@@ -122,15 +122,8 @@ func TestSocketsWorkInABubble(t *testing.T) {
 	for range 3 {
 		synctest.Test(t, func(t *testing.T) {
 			for _, cfg := range []*liveness.Config{nil, {PeerTimeout: time.Minute, ReadIdleTimeout: time.Hour, StallTimeout: time.Hour}} {
-				l, err := net.Listen("tcp4", "127.0.0.1:0")
-				testutil.Must(t, err)
-				peer, err := net.Dial("tcp4", l.Addr().String())
-				testutil.Must(t, err)
-				conn, err := l.Accept()
-				testutil.Must(t, err)
-				l.Close()
-				c, err := liveness.Wrap(conn, cfg)
-				testutil.Must(t, err)
+				conn, peer := testutil.Accept(t, testutil.Listen(t, "tcp4"))
+				c := wrap(t, conn, cfg)
 				heard := make(chan error, 1)
 				c.OnDisconnect(func(err error) { heard <- err })
 				peer.Close()

@@ -39,14 +39,7 @@ func TestConnsHasEveryKindUntilClose(t *testing.T) {
 	kinds := func(t *testing.T) (conns []*liveness.Conn) {
 		near, far := net.Pipe()
 		t.Cleanup(func() { far.Close() })
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		testutil.Must(t, err)
-		defer l.Close()
-		peer, err := net.Dial("tcp4", l.Addr().String())
-		testutil.Must(t, err)
-		t.Cleanup(func() { peer.Close() })
-		conn, err := l.Accept()
-		testutil.Must(t, err)
+		conn, _ := testutil.Accept(t, testutil.Listen(t, "tcp4"))
 		return append(conns, wrap(t, near, cfg), wrap(t, conn, cfg))
 	}
 	outside := kinds(t)
