@@ -245,15 +245,46 @@ func TestSuspendedProcessTakesNoPeerForGone(t *testing.T) {
 		}()
 	}
 	for range 2 {
-		suspend := fmt.Sprintf("kill -STOP %d; sleep %f; kill -CONT %[1]d", os.Getpid(), (shortest + 500*time.Millisecond).Seconds())
-		if out, err := exec.Command("sh", "-c", suspend).CombinedOutput(); err != nil {
-			t.Skipf("no process can be started: %v: %s", err, out)
-		}
+		suspend(t, shortest+500*time.Millisecond)
 		time.Sleep(1500 * time.Millisecond)
 	}
 	for _, c := range conns {
 		if err := c.Err(); err != nil {
 			t.Errorf("ended: %v", err)
 		}
+	}
+}
+
+// suspend stops this process for d.
+func suspend(t *testing.T, d time.Duration) {
+	t.Helper()
+	script := fmt.Sprintf("kill -STOP %d; sleep %f; kill -CONT %[1]d", os.Getpid(), d.Seconds())
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+		t.Skipf("no process can be started: %v: %s", err, out)
+	}
+}
+
+// TestPeerThatVanishedBeforeASuspensionIsLost has data or a FIN in flight when its process stops. The time-outs begin anew then,
+// and the next retransmission comes no later than the whole outage has lasted.
+func TestPeerThatVanishedBeforeASuspensionIsLost(t *testing.T) {
+	t.Parallel()
+	testutil.NeedsTCPInfo(t)
+	if !testutil.Alone(t) {
+		return
+	}
+	var lines []*testutil.Line
+	for _, act := range []func(*testutil.Line){write, func(l *testutil.Line) { l.Must(l.Conn.CloseWrite()) }} {
+		l := testutil.NewLine(t, &liveness.Config{PeerTimeout: shortest})
+		l.Heard()
+		l.Cut(testutil.Both)
+		act(l)
+		lines = append(lines, l)
+	}
+	cut := time.Now()
+	time.Sleep(time.Second)
+	suspend(t, 1500*time.Millisecond)
+	resumed := time.Now()
+	for _, l := range lines {
+		l.Ends(liveness.ErrPeerLost, resumed, resumed.Add(shortest*5/4+time.Second+resumed.Sub(cut)))
 	}
 }

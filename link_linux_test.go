@@ -40,6 +40,7 @@ func TestLink(t *testing.T) {
 		"Vanished, 5 %": func(t *testing.T) { testLinkVanished(t, 0.05, 4*time.Second, 0, 0.33) },
 		"Vanished,20 %": func(t *testing.T) { testLinkVanished(t, 0.2, 4*time.Second, -1, 0.1, 0.33) },
 		"BlackHole":     testLinkBlackHole,
+		"NoRoute":       testLinkNoRoute,
 		"Flapping":      testLinkFlapping,
 		"Outage":        testLinkOutageBeyondRetries,
 		"WindowUpdate":  func(t *testing.T) { testLinkWindowUpdate(t, 1400*time.Millisecond, time.Second) },

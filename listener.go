@@ -77,7 +77,7 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 		case errno.NoResources(err):
 			return nil, l.opError(temporary{err})
 		case l.succeeded.Load():
-		case errors.As(err, &cannot), err == errWrapped:
+		case errors.As(err, &cannot), err == errWrapped, errors.Is(err, errors.ErrUnsupported):
 			return nil, l.opError(err)
 		}
 	}

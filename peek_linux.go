@@ -255,9 +255,12 @@ func (s *socket) sampleSubflows(fd uintptr, out *supervise.Sample) bool {
 	if err != nil {
 		return false
 	}
-	out.Unacked, _ = sock.SendQueue(fd)
+	unacked, known := sock.SendQueue(fd)
+	if out.Unacked = unacked; !known {
+		unacked = -1 // Linux before 5.17
+	}
 	var live bool
-	out.Info, live = tcpinfo.Combine(subflows[:n], int64(out.Unacked))
+	out.Info, live = tcpinfo.Combine(subflows[:n], int64(unacked))
 	switch {
 	case !live:
 		out.Info.State = tcpinfo.NotEstablished // until another path is found, or the end

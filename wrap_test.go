@@ -220,6 +220,7 @@ func TestListenerSaysSoIfItCanWatchNoConnection(t *testing.T) {
 	}{
 		{"hidden sockets", &liveness.Config{StallTimeout: time.Minute}, func() net.Conn { return hidden{plain()} }, "StallTimeout"},
 		{"a Conn", nil, func() net.Conn { return wrap(t, plain(), nil) }, "wrapped already"},
+		{"packet sockets", nil, func() net.Conn { conn, err := net.Dial("udp4", "127.0.0.1:9"); testutil.Must(t, err); return conn }, "not a stream socket"},
 		{"closed", nil, func() net.Conn { conn := plain(); conn.Close(); return conn }, ""},
 	} {
 		l := scripted{testutil.Listen(t, "tcp4"), make(chan net.Conn, 9)}

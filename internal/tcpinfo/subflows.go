@@ -1,8 +1,8 @@
 package tcpinfo
 
 // Combine returns the evidence of an MPTCP connection from that of its subflows. unacked
-// counts the bytes that were written and not acknowledged by MPTCP. live is false if no
-// subflow is left by which the peer could be heard.
+// counts the bytes that were written and not acknowledged by MPTCP, -1 if that is not known.
+// live is false if no subflow is left by which the peer could be heard.
 //
 // The peer was heard when any subflow heard it. Its acknowledgement is awaited by the
 // subflow that has data in flight and retransmitted most often, because MPTCP sends the
@@ -21,6 +21,8 @@ func Combine(subflows []Info, unacked int64) (all Info, live bool) {
 		}
 		all.State = Open // the FIN of a subflow is not that of the stream
 		all.Full = true
+		all.AllAcked = unacked == 0
+		all.Unasked = all.Unasked || all.AllAcked && i.InFlight == 0 && i.Probes == 0
 		all.SinceData = min(all.SinceData, i.SinceData)
 		all.SinceAck = min(all.SinceAck, i.SinceAck)
 		all.RTT = max(all.RTT, i.RTT)

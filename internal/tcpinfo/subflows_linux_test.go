@@ -66,6 +66,28 @@ func FuzzSubflows(f *testing.F) {
 	})
 }
 
+// What a broken path still has in flight does not count once another one has brought it, and
+// until that one is asked, too.
+func TestCombineTellsWhatMPTCPHasAcknowledged(t *testing.T) {
+	broken := Info{State: Open, Full: true, InFlight: 3, Retransmits: 2}
+	for n, c := range []struct {
+		other             Info
+		unacked           int64
+		allAcked, unasked bool
+	}{
+		{Info{State: Open, Full: true}, 100, false, false},
+		{Info{State: Open, Full: true}, -1, false, false},
+		{Info{State: Open, Full: true}, 0, true, true},
+		{Info{State: Open, Full: true, Probes: 1}, 0, true, false},
+		{Info{State: Closed, Full: true}, 0, true, false},
+	} {
+		all, live := Combine([]Info{broken, c.other}, c.unacked)
+		if !live || all.AllAcked != c.allAcked || all.Unasked != c.unasked || all.InFlight != 3 {
+			t.Errorf("%d: %+v, %v", n, all, live)
+		}
+	}
+}
+
 func FuzzInfo(f *testing.F) {
 	f.Add([]byte{1}, uint32(1))
 	f.Fuzz(func(t *testing.T, answer []byte, told uint32) {

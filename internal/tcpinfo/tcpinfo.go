@@ -68,6 +68,10 @@ type Info struct {
 	// not told.
 	Segments uint32
 
+	// Of MPTCP: all data were acknowledged, although a subflow may still repeat some of them;
+	// and then, the kernel does not ask for an answer on a subflow that is open.
+	AllAcked, Unasked bool
+
 	PeerWindow int64 // bytes that the peer still takes; -1 where it is not told
 	OurWindow  int64 // bytes that the peer may send; -1 where it is not told
 	MSS        int64 // size of the segments that are sent, at most

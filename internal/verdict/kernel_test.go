@@ -19,11 +19,12 @@ type fakeKernel struct {
 	delay      time.Duration // one way
 	loss       float64       // each way
 	down       func(at time.Duration, toPeer bool) bool
+	unrouted   func(at time.Duration) bool // the local host has no route to the peer
 	packets    []packet
 	arrived    time.Duration // when the last segment arrived from the peer
 	progressed time.Duration // when the last new acknowledgement arrived
 	repeated   bool          // segments that move no age have arrived
-	solicited  time.Duration // when the last segment was sent to the peer
+	solicited  time.Duration // when the last segment was sent to the peer, or found no route
 
 	// The peer.
 	capacity, held int
@@ -71,7 +72,8 @@ func newKernel(seed uint64, delay time.Duration, limits keepalive.Limits) *fakeK
 	k := &fakeKernel{
 		now: time.Hour, random: rand.New(rand.NewPCG(seed, 1)), delay: delay, limits: limits,
 		capacity: 64, edge: 64, cwnd: 10, got: map[int]bool{}, readEvery: time.Nanosecond,
-		down: func(time.Duration, bool) bool { return false },
+		down:     func(time.Duration, bool) bool { return false },
+		unrouted: func(time.Duration) bool { return false },
 	}
 	k.heard, k.data, k.sent, k.arrived, k.progressed = k.now, k.now, k.now, k.now, k.now
 	k.rto = k.baseRTO()
@@ -95,14 +97,17 @@ func (k *fakeKernel) send(p packet) {
 	if p.toPeer {
 		k.solicited = k.now
 	}
-	if !k.down(k.now, p.toPeer) && k.random.Float64() >= k.loss {
+	if !k.down(k.now, p.toPeer) && !(p.toPeer && k.unrouted(k.now)) && k.random.Float64() >= k.loss {
 		p.at = k.now + k.delay
 		k.packets = append(k.packets, p)
 	}
 }
 
+// transmit sends a segment. Without a route it moves no age.
 func (k *fakeKernel) transmit(seq int) {
-	k.sent = k.now
+	if !k.unrouted(k.now) {
+		k.sent = k.now
+	}
 	k.send(packet{toPeer: true, seq: seq})
 }
 
@@ -113,7 +118,7 @@ func (k *fakeKernel) write(n int) {
 
 // push sends what the windows allow, or has the peer's window probed.
 func (k *fakeKernel) push() {
-	for k.unsent > 0 && k.nxt < k.edge && k.inFlight() < k.cwnd && k.recoverTo == 0 {
+	for k.unsent > 0 && k.nxt < k.edge && k.inFlight() < k.cwnd && k.recoverTo == 0 && !k.unrouted(k.now) {
 		k.transmit(k.nxt)
 		k.nxt, k.unsent = k.nxt+1, k.unsent-1
 		if k.retransmitAt == 0 {

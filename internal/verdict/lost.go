@@ -19,9 +19,9 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 	if n := uint8(i.Probes); n != s.probes {
 		s.probes, s.probed = n, now
 	}
+	last, armed := s.noteAttempts(now, i, l)
 	if s.since != 0 && !s.blocked && i.Retransmits > 0 && i.Sacked == 0 {
 		// The retransmission timer was armed no earlier than the last progress.
-		armed := now.add(-i.SinceSent - i.RetransmitTime(s.firstRTO(i), l.MaxRTO))
 		s.since = max(min(s.since, armed), jumped)
 	}
 	heard := now.add(-i.Silence())
@@ -34,9 +34,9 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 			first = at
 		}
 	}
-	switch last := now.add(-i.SinceSent); {
+	switch {
 	case i.InFlight > 0 && last.add(TickSlack) > heard && last > jumped:
-		note(last.add(-i.RetransmitTime(s.firstRTO(i), l.MaxRTO)))
+		note(armed)
 	case i.InFlight > 0:
 		// Nothing was sent since the peer was heard: the retransmission timer runs.
 	case i.Outstanding() && i.Probes > 0:
@@ -49,6 +49,28 @@ func (s *Supervisor) noteSolicitations(now, jumped stamp, i *tcpinfo.Info, l *ke
 	if !i.Outstanding() && i.Probes == 0 {
 		s.first = 0
 	}
+}
+
+// noteAttempts returns when the kernel last sent what is in flight or tried to, or earlier,
+// and when it armed the retransmission timer first, or later. Without a route a
+// retransmission is counted, but not sent, and so moves no age (__tcp_retransmit_skb in
+// net/ipv4/tcp_output.c).
+func (s *Supervisor) noteAttempts(now stamp, i *tcpinfo.Info, l *keepalive.Limits) (last, armed stamp) {
+	if n := uint8(i.Retransmits); n != s.retransmits {
+		if s.tried = 0; n > s.retransmits {
+			s.tried = s.asked
+		}
+		s.retransmits = n
+	}
+	sent := now.add(-i.SinceSent)
+	last, armed = max(sent, s.tried), sent
+	if i.Retransmits == 0 {
+		return last, armed
+	}
+	if i.SinceSent > i.RTO/2 {
+		armed = now // perhaps the last attempt sent nothing: it came half of RTO after another, or later
+	}
+	return last, armed.add(-i.RetransmitTime(s.firstRTO(i), l.MaxRTO))
 }
 
 // noteSegments corrects the ages of i. A segment that repeats what was received moves none
@@ -116,13 +138,17 @@ func (s *Supervisor) unansweredSpan(now stamp, i *tcpinfo.Info, l *keepalive.Lim
 	return d, min(max(gap/8, time.Second/4), time.Second)
 }
 
-// retransmitted returns when the kernel sent the last segment that had time to be answered.
-// If none had, it returns s.first, so the span is zero. Gaps between retransmissions never
-// shrink, so each earlier gap is at most the time-out now in force.
+// retransmitted returns when the kernel sent the last segment that had time to be answered,
+// or tried to send one, which needs none. If there is none, it returns s.first, so the span
+// is zero. Gaps between retransmissions never shrink, so each earlier gap is at most the
+// time-out now in force.
 func (s *Supervisor) retransmitted(now stamp, i *tcpinfo.Info) stamp {
 	age := i.SinceSent
+	if now.add(-age) < s.tried {
+		return s.tried
+	}
 	for n := i.Retransmits; n > 1 && age < answerTime(i) && i.RTO > 0; n-- {
-		age += i.RTO
+		age += i.RTO + i.RTO/8 // the timer may have been late
 	}
 	if age < answerTime(i) {
 		return s.first
@@ -147,7 +173,11 @@ func (s *Supervisor) nextRetransmission(i *tcpinfo.Info) time.Duration {
 // survived whenever it begins: solicitations before it were answered, or do not count. While
 // nothing is outstanding, the kernel's keep-alive ends the connection instead.
 func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a *Answer) bool {
-	if !i.Outstanding() && i.Probes == 0 {
+	switch {
+	case !i.Outstanding() && i.Probes == 0:
+		return false
+	case i.Unasked: // one path is broken, and the other need not be
+		a.again(s.Peer / 4)
 		return false
 	}
 	silence := i.Silence()

@@ -47,6 +47,7 @@ func idle(at, heard time.Duration, probes int) sample {
 func (s sample) rto(d time.Duration) sample { s.info.RTO = d; return s }
 func (s sample) rtt(d time.Duration) sample { s.info.RTT = d; return s }
 func (s sample) sacked() sample             { s.info.Sacked = 1; return s }
+func (s sample) acked(unasked bool) sample  { s.info.AllAcked, s.info.Unasked = true, unasked; return s }
 func (s sample) segments(n uint32) sample   { s.info.Segments = n; return s }
 
 const s = time.Second
@@ -78,8 +79,8 @@ func askAll(t *testing.T, cases map[string]samplesCase) {
 func TestLostCountsNothingFromBefore(t *testing.T) {
 	lost, unacked := Supervisor{Peer: 60 * s}, Supervisor{Peer: 10 * s}
 	askAll(t, map[string]samplesCase{
-		"solicited for long":              {lost, []sample{retransmitting(200*s, 8, 150*s, 110*s)}, Lost},
-		"most of it before it was heard":  {lost, []sample{retransmitting(200*s, 8, 150*s, 139*s)}, None},
+		"solicited for long":              {lost, []sample{retransmitting(200*s, 8, 150*s, 110*s).rto(120 * s)}, Lost},
+		"most of it before it was heard":  {lost, []sample{retransmitting(200*s, 8, 165*s, 139*s).rto(80 * s)}, None},
 		"a jump before all of it":         {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(100 * s)}, Lost},
 		"most of it before the jump":      {lost, []sample{retransmitting(200*s, 8, 190*s, 100*s).afterJump(185 * s)}, None},
 		"the last before the jump":        {lost, []sample{retransmitting(200*s, 8, 180*s, 100*s).afterJump(185 * s)}, None},
@@ -92,6 +93,7 @@ func TestLostCountsNothingFromBefore(t *testing.T) {
 		"nothing sent since the jump":     {lost, []sample{retransmitting(155*s, 0, 149*s, 100*s).afterJump(150 * s), retransmitting(200*s, 1, 185*s, 100*s).afterJump(150 * s)}, None},
 		"nothing sent since it was heard": {lost, []sample{retransmitting(155*s, 0, 149*s, 150*s), retransmitting(215*s, 1, 190*s, 150*s)}, None},
 		"the last one just now":           {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s), retransmitting(200*s, 9, 200*s-100*ms, 110*s).rto(15 * s)}, Lost},
+		"the last one just now, and late": {lost, []sample{retransmitting(163*s, 9, 163*s-100*ms, 100*s).rto(30 * s)}, None},
 		"the only one just now":           {lost, []sample{retransmitting(160*s, 1, 160*s-100*ms, 90*s).rto(15 * s)}, None},
 		// With D of 60 s a probe is sent after 28 s, and then every 2 s.
 		"the last probe just now":          {lost, []sample{idle(200*s, 139*s, 16)}, None},
@@ -102,6 +104,9 @@ func TestLostCountsNothingFromBefore(t *testing.T) {
 		"the same, selectively":            {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked()}, Lost},
 		"the same, after a jump":           {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).sacked(), retransmitting(130*s, 6, 125*s, 129*s).sacked().afterJump(128 * s)}, None},
 		"unacknowledged before the jump":   {unacked, []sample{retransmitting(130*s, 8, 125*s, 129*s).afterJump(112 * s)}, None},
+		"MPTCP acknowledged it elsewhere":  {unacked, []sample{retransmitting(100*s, 1, 99*s, 99*s).acked(false), retransmitting(130*s, 6, 125*s, 129*s).acked(false)}, None},
+		"another path is not asked":        {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).acked(true), retransmitting(200*s, 8, 190*s, 110*s).acked(true)}, None},
+		"no other path is left":            {lost, []sample{retransmitting(160*s, 7, 150*s, 110*s).acked(true), retransmitting(200*s, 8, 190*s, 110*s).acked(false)}, Lost},
 		"unacknowledged before the sample": {unacked, []sample{retransmitting(130*s, 8, 125*s, 129*s)}, Lost},
 	})
 }

@@ -36,7 +36,7 @@ func (s *Supervisor) noteProgress(now, jumped stamp, i *tcpinfo.Info) {
 	since := now.sub(s.asked)
 	gap := s.Stall > 0 && s.asked != 0 && since > max(s.Stall/2, minTimeout) && blocked
 	switch {
-	case !i.Outstanding(), !blocked && i.InFlight == 0:
+	case !i.Outstanding(), !blocked && i.InFlight == 0, i.AllAcked:
 		s.since = 0
 	case s.since == 0, !same, blocked != s.blocked, s.since < jumped:
 		s.since = now

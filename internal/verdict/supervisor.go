@@ -16,23 +16,25 @@ type Supervisor struct {
 	// connection is sampled by the clock, and Pace after a write is unknown.
 	WritesUnseen bool
 
-	blocked bool   // since counts behind a closed window
-	probes  uint8  // the unanswered probes of the last sample
-	rto     uint32 // microseconds of the time-out before it was doubled; 0 is unknown
-	asked   stamp  // the last sample
+	blocked     bool   // since counts behind a closed window
+	probes      uint8  // the unanswered probes of the last sample
+	retransmits uint8  // and its retransmissions
+	rto         uint32 // microseconds of the time-out before it was doubled; 0 is unknown
+	asked       stamp  // the last sample
 
 	segments uint32 // that had arrived then
-	repeated stamp  // when one had arrived that moved no age; 0 is never
+	delivery uint32 // of progress, as below
+	repeated stamp  // when a segment had arrived that moved no age; 0 is never
 
 	// Progress is what the peer acknowledges, and what it opens its window for.
-	acked    int64
-	since    stamp // when progress was last seen; 0 while nothing waits for it
-	delivery uint32
-	window   uint32 // the peer's window at the last sample
-	largest  uint32 // the largest window that the peer announced
+	acked   int64
+	since   stamp  // when progress was last seen; 0 while nothing waits for it
+	window  uint32 // the peer's window at the last sample
+	largest uint32 // the largest window that the peer announced
 
 	first  stamp // the first solicitation since the peer was heard, or later; 0 is none
 	probed stamp // when the count of probes last changed
+	tried  stamp // the last sample before the count of retransmissions grew; 0 is unknown
 	busy   stamp // since when a retransmission or a window probe has always been under way
 
 	// The read-idle clock.

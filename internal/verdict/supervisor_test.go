@@ -295,6 +295,9 @@ var lives = []struct {
 			t.Errorf("%v after the outage began", r.at-start)
 		}
 	}},
+	{"a peer that vanishes is found, also without a route to it", 100, playPeerWithoutRoute},
+	{"a peer that is heard and gets nothing without a route is lost after twice the time", 100, playHeardPeerWithoutRoute},
+	{"an outage shorter than half of D is survived, also without a route for a part of it", 300, playShortLossOfRoute},
 	{"a peer that answers and does not read, or little, is neither lost nor given up", 10, func(t *testing.T, r *rig, seed uint64) {
 		r.link(time.Duration(seed) * 10 * ms)
 		r.readEvery = 0

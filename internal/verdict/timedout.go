@@ -30,6 +30,10 @@ func TimedOut(l *keepalive.Limits, i *tcpinfo.Info) bool {
 		return closedWindowTimedOut(l, i)
 	case i.Probes == 0:
 		return false
+	case i.Unsent > 0 && i.Probes > 1:
+		// What finds no route is sent again as a window probe, and the unanswered probes of
+		// keep-alive count, too (tcp_probe_timer).
+		return ranOut(i)
 	case l.UserTimeout > 0:
 		// It takes the place of the count of probes (tcp_keepalive_timer).
 		return i.Silence()+TickSlack >= max(l.UserTimeout, l.Idle+l.Interval)

@@ -126,6 +126,7 @@ func TestTimedOut(t *testing.T) {
 	info := func(silence, sent, rto time.Duration, retransmits, probes int, window int64) tcpinfo.Info {
 		return tcpinfo.Info{State: tcpinfo.Closed, RTT: 20 * ms, Delivered: 1, SinceAck: silence, SinceData: silence, SinceSent: sent, RTO: rto, Retransmits: retransmits, Probes: probes, PeerWindow: window}
 	}
+	unsent := func(i tcpinfo.Info) tcpinfo.Info { i.Unsent = 1; return i }
 	for name, c := range map[string]struct {
 		l    keepalive.Limits
 		i    tcpinfo.Info
@@ -155,6 +156,8 @@ func TestTimedOut(t *testing.T) {
 		"the same after retransmissions":       {with(2400 * s), info(250*s, 121*s, 120*s, 2, 0, 0), true},
 		"a late RST there":                     {with(2400 * s), info(100*s, 121*s, 120*s, 2, 0, 0), false},
 		"a RST there":                          {plain, info(30*s, 3*s, 12*s, 0, 0, 0), false},
+		"unsent without a route":               {with(924 * s), unsent(info(41*s, 224*ms, 224*ms, 0, 17, 1000)), true},
+		"a RST of a peer that is back":         {with(924 * s), unsent(info(41*s, 20*ms, 224*ms, 0, 17, 1000)), false},
 		// Recorded on Linux 6.18.
 		"Fast Open, SYN-ACK given up": {plain, tcpinfo.Info{SinceData: 7084 * ms, SinceAck: time.Hour, SinceSent: 7084 * ms, RTO: 3 * s, Retransmits: 2, PeerWindow: 65495}, true},
 		"Fast Open, RST":              {plain, tcpinfo.Info{SinceData: 3036 * ms, SinceAck: time.Hour, SinceSent: 3036 * ms, RTO: 3 * s, Retransmits: 2, PeerWindow: 65495}, false},
