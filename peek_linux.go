@@ -6,11 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-liveness/liveness/internal/errno"
-	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/sock"
 	"github.com/go-liveness/liveness/internal/supervise"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
-	"github.com/go-liveness/liveness/internal/verdict"
 	"github.com/go-liveness/liveness/internal/watch"
 )
 
@@ -168,35 +166,20 @@ func allAcked(fd uintptr) bool {
 	return ok && n == 0
 }
 
-// deriveErrno returns what the kernel has told, or would tell, the application. The kernel
-// itself gives up only while it waits for an answer. A RST is a segment: if none has arrived
-// since the last sample, this host has ended the connection.
+// deriveErrno returns what the kernel has told, or would tell, the application.
 func (s *socket) deriveErrno(fd uintptr, last supervise.Arrivals, out *supervise.Sample) error {
 	info := out.Info
 	if !out.Taken || s.family != familyTCP && tcpinfo.Get(fd, &info) != nil {
 		return errno.Reset
 	}
-	more, known := last.More(&info)
-	switch {
-	case known && more:
-		return errno.Reset
-	case (info.Solicitations() > 0 || info.PeerWindow == 0) && s.kernelGaveUp(fd, &info):
+	switch last.WhoEnded(&info, fd, s.limits.Load()) {
+	case supervise.KernelTimer:
 		return errno.TimedOut
-	case known:
-		return unix.ECONNABORTED // tcp_abort in net/ipv4/tcp.c, as for ss -K
+	case supervise.LocalAbort:
+		return unix.ECONNABORTED
 	default:
 		return errno.Reset
 	}
-}
-
-// kernelGaveUp reports whether a timer of the kernel, not a RST, closed the connection.
-func (s *socket) kernelGaveUp(fd uintptr, info *tcpinfo.Info) bool {
-	if verdict.TimedOut(keepalive.ReadOptions(fd), info) {
-		return true
-	}
-	// A Ping changes what the count of probes means; s.limits is from before it.
-	before := s.limits.Load()
-	return info.Retransmits == 0 && before != nil && verdict.TimedOut(before, info)
 }
 
 // sampleAt usually takes two system calls on TCP: TCP_INFO and the count of unread bytes. A

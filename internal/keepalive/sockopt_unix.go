@@ -4,6 +4,7 @@ package keepalive
 
 import (
 	"errors"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +37,8 @@ func isTCP(uintptr) bool { return true }
 
 // onOwnSocket calls try with a new TCP socket, if one can be made.
 func onOwnSocket(try func(fd uintptr) error) (made bool, err error) {
+	syscall.ForkLock.RLock() // a child that is started meanwhile would inherit it
+	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == unix.EAFNOSUPPORT {
 		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)

@@ -3,6 +3,7 @@ package supervise
 import (
 	"time"
 
+	"github.com/go-liveness/liveness/internal/keepalive"
 	"github.com/go-liveness/liveness/internal/tcpinfo"
 	"github.com/go-liveness/liveness/internal/verdict"
 )
@@ -26,9 +27,38 @@ func (t *Timeouts) Arrivals() Arrivals {
 	return Arrivals(t.arrivals.Load())
 }
 
-// More reports whether a segment has arrived between the sample and i, which was taken just
+// An Ender is who ended a connection, and not by two FINs.
+type Ender uint8
+
+const (
+	PeerRST     Ender = iota // or another host in the peer's name
+	KernelTimer              // the local kernel gave up
+	LocalAbort               // tcp_abort in net/ipv4/tcp.c, as for ss -K
+)
+
+// WhoEnded returns that of a connection that i shows in state CLOSE. before has its options
+// from before a Ping, which changes what the count of probes means; nil if there was none.
+//
+// A RST is a segment: if none has arrived since the last sample, this host has ended the
+// connection. Its kernel gives up only while it waits for an answer.
+func (a Arrivals) WhoEnded(i *tcpinfo.Info, fd uintptr, before *keepalive.Limits) Ender {
+	more, known := a.more(i)
+	switch {
+	case known && more:
+		return PeerRST
+	case i.Solicitations() == 0 && i.PeerWindow != 0: // and no option needs to be read
+	case verdict.TimedOut(keepalive.ReadOptions(fd), i), i.Retransmits == 0 && before != nil && verdict.TimedOut(before, i):
+		return KernelTimer
+	}
+	if known {
+		return LocalAbort
+	}
+	return PeerRST
+}
+
+// more reports whether a segment has arrived between the sample and i, which was taken just
 // now. A RST is one, and moves no age. It does not know if the ages of i tell of another.
-func (a Arrivals) More(i *tcpinfo.Info) (more, known bool) {
+func (a Arrivals) more(i *tcpinfo.Info) (more, known bool) {
 	now := uint32(time.Since(started).Milliseconds())
 	age := time.Duration(now-uint32(a>>32)) * time.Millisecond
 	if a == 0 || i.Silence() <= age+verdict.TickSlack {
