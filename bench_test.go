@@ -3,6 +3,7 @@ package liveness_test
 import (
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -184,5 +185,43 @@ func TestWhatIsAskedOftenAllocatesNothing(t *testing.T) {
 				break // the other states may be those after the end
 			}
 		}
+	}
+}
+
+// The time from a FIN to the moment at which a goroutine knows of it that waits for Done, or
+// in Read.
+func BenchmarkNotice(b *testing.B) {
+	for name, wait := range map[string]func(conn net.Conn) func(){
+		"FIN to Done": func(conn net.Conn) func() {
+			c, err := liveness.Wrap(conn, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			done := c.Done()
+			return func() { <-done; c.Close() }
+		},
+		"FIN to the return of a Read that waits": func(conn net.Conn) func() { return func() { conn.Read(make([]byte, 1)) } },
+	} {
+		b.Run(name, func(b *testing.B) {
+			benchConn(b) // keeps what connections share
+			var took []time.Duration
+			for b.Loop() {
+				conn, peer := livenesstest.Pair(b, "tcp4")
+				wait, known := wait(conn), make(chan time.Time, 1)
+				go func() { wait(); known <- time.Now() }()
+				time.Sleep(100 * time.Microsecond) // both goroutines wait
+				begin := time.Now()
+				if err := peer.CloseWrite(); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, (<-known).Sub(begin))
+				conn.Close()
+				peer.Reset()
+			}
+			slices.Sort(took)
+			b.ReportMetric(0, "ns/op") // making the connection is in it
+			b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+		})
 	}
 }

@@ -34,7 +34,7 @@ func TestManyVerdictsDueAtOnceComeInTime(t *testing.T) {
 	const timeout = time.Second
 	var limit unix.Rlimit
 	testutil.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	n := min(1500, int(limit.Cur)/2-500)
+	n := min(4000, int(limit.Cur)/2-500)
 	if testing.Short() {
 		n = min(n, 500)
 	}
