@@ -74,14 +74,20 @@ func stopHandler(t *testing.T, version string, body bool, end string) {
 		// Not so much as to fill the server's buffer, behind which no FIN can be seen.
 		content = io.MultiReader(bytes.NewReader(make([]byte, 32<<10)), more)
 	}
-	done := make(chan struct{})
+	posted := make(chan error, 1)
 	go func() {
-		defer close(done)
-		if response, err := server.Client().Post(server.URL, "text/plain", content); err == nil {
+		response, err := server.Client().Post(server.URL, "text/plain", content)
+		if err == nil {
 			response.Body.Close()
 		}
+		posted <- err
 	}()
-	r := testutil.Await(t, requests)
+	var r *http.Request
+	select {
+	case r = <-requests:
+	case err := <-posted:
+		t.Fatal("no request: ", err)
+	}
 	c, ok := liveness.FromContext(r.Context())
 	if !ok || !c.Alive() || r.Proto != version {
 		t.Fatalf("FromContext = %p, %t in a request of %s", c, ok, r.Proto)
@@ -101,7 +107,7 @@ func stopHandler(t *testing.T, version string, body bool, end string) {
 		t.Errorf("the cause is %v, Err() = %v, want %v", cause, c.Err(), want)
 	}
 	w.Close()
-	testutil.Await(t, done)
+	testutil.Await(t, posted)
 }
 
 // TestHijackedConnectionStaysWatched takes it out of a server, with bytes unread.
