@@ -92,7 +92,7 @@ func (t *Timeouts) settleAfterEnd(conn Connection) (next time.Time) {
 
 // evidenceOf is s for the supervisor.
 func (t *Timeouts) evidenceOf(s *Sample, jumped time.Time) verdict.Evidence {
-	finished, sampled := uint32(t.finished.Load()), t.sampled
+	finished, sampled := t.finished.Load(), t.sampled
 	t.sampled = finished
 	e := verdict.Evidence{
 		Written: finished != sampled,
@@ -149,7 +149,7 @@ func (t *Timeouts) compose(conn Connection, s *Sample) bool {
 	// change with each piece written and each byte sent, and to grow with both.
 	if s.Taken && t.inProgress.Load() > 0 && !s.Drained {
 		s.Info.Unsent, s.Info.PeerWindow = 1, 0
-		s.Info.Acked = t.finished.Load()<<32 - int64(s.Queued)
+		s.Info.Acked = int64(t.finished.Load())<<32 - int64(s.Queued)
 	}
 	return true
 }

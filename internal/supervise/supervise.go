@@ -85,10 +85,10 @@ type Timeouts struct {
 	awake      atomic.Bool              // a check for outstanding data is due
 	inProgress atomic.Int32             // writes that have not returned
 	maxRTO     atomic.Int32             // of patience, in milliseconds
-	finished   atomic.Int64             // writes that have returned, and pieces of those that have not
 	arrivals   atomic.Uint64            // Arrivals of the last sample
 	shortest   atomic.Int64             // the shortest silence that is asked for, in nanoseconds; 0 if none
 	silences   atomic.Pointer[silences] // of OnSilence; nil before the first
+	finished   atomic.Uint32            // writes that have returned, and pieces of those that have not
 
 	checking   sync.Mutex         // one check at a time; guards the fields below
 	sampled    uint32             // finished at the last sample
