@@ -198,8 +198,9 @@ func (s *Supervisor) askLost(now stamp, i *tcpinfo.Info, l *keepalive.Limits, a 
 		}
 		a.Prompt = silence >= s.Peer && !i.Outstanding()
 	}
-	if i.InFlight > 0 && (silence >= s.Peer/8 || i.Recovering || i.Retransmits > 0) {
-		missing = min(missing, s.Peer/8) // to learn when a segment comes that noteSegments counts
+	switch closed := i.InFlight == 0 && i.Outstanding(); {
+	case closed, silence >= s.Peer/8 && i.InFlight > 0, i.Recovering, i.Retransmits > 0:
+		missing = min(missing, s.Peer/8) // to learn when a segment comes that moves no age: a repeated one, or a RST
 	}
 	if i.Outstanding() || a.Prompt {
 		a.again(max(missing, 0) + TickSlack)
