@@ -146,7 +146,7 @@ func (s *soak) noteJumps(here net.PacketConn, stop <-chan struct{}) {
 	go func() { <-stop; here.Close() }()
 	for stamp := make([]byte, 8); ; {
 		if _, _, err := here.ReadFrom(stamp); err != nil {
-			return
+			break
 		}
 		from, now := time.Unix(0, int64(binary.NativeEndian.Uint64(stamp))), time.Now()
 		s.mu.Lock()
@@ -156,6 +156,9 @@ func (s *soak) noteJumps(here net.PacketConn, stop <-chan struct{}) {
 		s.noted = from
 		s.mu.Unlock()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noted = time.Now().Add(time.Hour) // nothing more waits for it
 }
 
 // late is by how much later than the log says the kernel may have had a packet before at.
