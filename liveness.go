@@ -76,9 +76,8 @@ import (
 // nothing on the connection. It is copied on entry.
 type Config struct {
 	// PeerTimeout is how long the peer's host may stay silent before the connection ends with
-	// ErrPeerLost. It finds peers that vanished without closing: power loss, a cut cable, a
-	// NAT entry that expired. Valid values are 4 s to 65534 s. Zero leaves the socket's own
-	// timers unchanged.
+	// ErrPeerLost. It finds peers that vanished: power loss, a cut cable, an expired NAT entry.
+	// Valid values are 4 s to 65534 s. Zero leaves the socket's own timers unchanged.
 	//
 	// An idle connection is probed by TCP keep-alive, tuned as by [KeepAlive]. With data in
 	// flight the library watches the acknowledgements itself; a peer that is heard but

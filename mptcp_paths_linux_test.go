@@ -21,11 +21,7 @@ import (
 // on the other one, and then the other.
 func TestMPTCPOutlivesAPath(t *testing.T) {
 	t.Parallel()
-	testutil.NeedsTCPInfo(t)
-	if out, err := exec.Command("unshare", "-rn", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Skipf("no network namespace can be made here (unshare -rn ip): %v: %s", err, out)
-	}
-	if !testutil.Alone(t, "unshare", "-rn") {
+	if !aloneInNamespace(t) {
 		return
 	}
 	t.Run("a path breaks", testMPTCPOutlivesAPath)

@@ -38,13 +38,19 @@ var breakages = []breakage{
 	{name: "another host has the address", where: 1, cut: "addr add 10.2.0.1/32 dev lo", reset: true},
 }
 
-func TestBrokenPathIsSurvivedOrLostInTime(t *testing.T) {
-	t.Parallel()
+// aloneInNamespace is testutil.Alone in a network namespace.
+func aloneInNamespace(t *testing.T) bool {
+	t.Helper()
 	testutil.NeedsTCPInfo(t)
 	if out, err := exec.Command("unshare", "-rn", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		t.Skipf("no network namespace can be made here (unshare -rn ip): %v: %s", err, out)
 	}
-	if !testutil.Alone(t, "unshare", "-rn") {
+	return testutil.Alone(t, "unshare", "-rn")
+}
+
+func TestBrokenPathIsSurvivedOrLostInTime(t *testing.T) {
+	t.Parallel()
+	if !aloneInNamespace(t) {
 		return
 	}
 	for _, b := range breakages {

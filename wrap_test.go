@@ -223,31 +223,32 @@ func TestListenerSaysSoIfItCanWatchNoConnection(t *testing.T) {
 		{"packet sockets", nil, func() net.Conn { conn, err := net.Dial("udp4", "127.0.0.1:9"); testutil.Must(t, err); return conn }, "not a stream socket"},
 		{"closed", nil, func() net.Conn { conn := plain(); conn.Close(); return conn }, ""},
 	} {
-		if c.name == "packet sockets" && testutil.Wine() {
-			t.Log("SKIPPED: packet sockets: Wine lacks SIO_UDP_NETRESET, without which package net makes none")
-			continue
-		}
-		l := scripted{testutil.Listen(t, "tcp4"), make(chan net.Conn, 9)}
-		outer := liveness.NewListener(l, c.cfg)
-		if c.text != "" {
-			bad := c.bad()
-			l.conns <- bad
-			wantPermanent(t, outer, c.text)
-			if _, err := bad.Write(message); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("%s: the connection was not closed: %v", c.name, err)
+		t.Run(c.name, func(t *testing.T) {
+			if c.name == "packet sockets" && testutil.Wine() {
+				t.Skip("Wine lacks SIO_UDP_NETRESET, without which package net makes none")
 			}
-		}
-		first, last := plain(), plain()
-		for _, conn := range []net.Conn{first, c.bad(), last} {
-			l.conns <- conn
-		}
-		for _, want := range []net.Conn{first, last} {
-			got, err := outer.Accept()
-			testutil.Must(t, err)
-			if got.(*liveness.Conn).NetConn() != want {
-				t.Errorf("%s: Accept returned another connection", c.name)
+			l := scripted{testutil.Listen(t, "tcp4"), make(chan net.Conn, 9)}
+			outer := liveness.NewListener(l, c.cfg)
+			if c.text != "" {
+				bad := c.bad()
+				l.conns <- bad
+				wantPermanent(t, outer, c.text)
+				if _, err := bad.Write(message); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("%s: the connection was not closed: %v", c.name, err)
+				}
 			}
-			got.Close()
-		}
+			first, last := plain(), plain()
+			for _, conn := range []net.Conn{first, c.bad(), last} {
+				l.conns <- conn
+			}
+			for _, want := range []net.Conn{first, last} {
+				got, err := outer.Accept()
+				testutil.Must(t, err)
+				if got.(*liveness.Conn).NetConn() != want {
+					t.Errorf("%s: Accept returned another connection", c.name)
+				}
+				got.Close()
+			}
+		})
 	}
 }

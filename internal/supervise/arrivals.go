@@ -40,29 +40,31 @@ const (
 // from before a Ping, which changes what the count of probes means; nil if there was none.
 //
 // A RST is a segment: if none has arrived since the last sample, this host has ended the
-// connection. Its kernel gives up only while it waits for an answer.
+// connection. Its kernel gives up only while it waits for an answer. When, is known to the
+// tick for retransmissions, but not for the probes of a closed window: there a single segment
+// is taken for a RST, and several for what a peer repeats that hears nothing.
 func (a Arrivals) WhoEnded(i *tcpinfo.Info, fd uintptr, before *keepalive.Limits) Ender {
 	more, known := a.more(i)
 	switch {
-	case known && more:
+	case known && more == 1 && i.PeerWindow == 0 && i.Retransmits == 0:
 		return PeerRST
 	case i.Solicitations() == 0 && i.PeerWindow != 0: // and no option needs to be read
 	case verdict.TimedOut(keepalive.ReadOptions(fd), i), i.Retransmits == 0 && before != nil && verdict.TimedOut(before, i):
 		return KernelTimer
 	}
-	if known {
+	if known && more == 0 {
 		return LocalAbort
 	}
 	return PeerRST
 }
 
-// more reports whether a segment has arrived between the sample and i, which was taken just
-// now. A RST is one, and moves no age. It does not know if the ages of i tell of another.
-func (a Arrivals) more(i *tcpinfo.Info) (more, known bool) {
+// more counts the segments that have arrived between the sample and i, which was taken just
+// now. They moved no age, as a RST does not. It does not know if the ages of i tell of others.
+func (a Arrivals) more(i *tcpinfo.Info) (n uint32, known bool) {
 	now := uint32(time.Since(started).Milliseconds())
 	age := time.Duration(now-uint32(a>>32)) * time.Millisecond
 	if a == 0 || i.Silence() <= age+verdict.TickSlack {
-		return false, false
+		return 0, false
 	}
-	return i.Segments != uint32(a), true
+	return i.Segments - uint32(a), true
 }

@@ -18,6 +18,8 @@ func TestWhoEnded(t *testing.T) {
 	open := tcpinfo.Info{State: tcpinfo.Closed, Segments: 7, SinceAck: silence, SinceData: silence, PeerWindow: 1000}
 	probed := open
 	probed.PeerWindow, probed.Probes, probed.RTO = 0, 3, 200*time.Millisecond
+	sent := open // and retransmitted until the time-out had passed
+	sent.Retransmits, sent.RTO, sent.SinceSent, sent.RTT = 5, time.Second, time.Second, time.Millisecond
 	for name, c := range map[string]struct {
 		last Arrivals
 		info tcpinfo.Info
@@ -29,6 +31,8 @@ func TestWhoEnded(t *testing.T) {
 		"not counted":                       {sampled(time.Second, 0), open, PeerRST},
 		"heard after the sample":            {sampled(10*time.Second, 6), open, PeerRST},
 		"a segment came behind probes":      {sampled(time.Second, 6), probed, PeerRST},
+		"repeated segments behind probes":   {sampled(time.Second, 4), probed, KernelTimer},
+		"a segment, and the RTO has passed": {sampled(time.Second, 6), sent, KernelTimer},
 		"none came behind probes":           {sampled(time.Second, 7), probed, KernelTimer},
 		"never sampled, and probed in time": {0, probed, KernelTimer},
 	} {
